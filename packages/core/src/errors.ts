@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'TIER_UNAVAILABLE'
   | 'DEVICE_LOST'
   | 'DISPOSED'
+  | 'BUSY'
   | 'STALE_PLAN'
   | 'WRONG_RUNTIME'
   | 'PIPELINE_NOT_READY'

@@ -1,0 +1,338 @@
+import type { ScratchLease } from './arena.js'
+import type { Dispatch } from './dispatch.js'
+import { SparseAttentionError } from './errors.js'
+import type {
+  AttentionConfig,
+  AttentionFrame,
+  AttentionShape,
+  AttentionTensors,
+  ConfiguredMethod,
+  MethodOptions,
+  MethodProgram,
+} from './method.js'
+import { createPlan, type Plan, PlanMemory } from './plan-view.js'
+import type { Runtime } from './runtime.js'
+import type { DType, OwnedTensor, Tensor } from './tensor.js'
+import { resolveConfig, validateTensors } from './validate-attention.js'
+
+export interface RunOptions {
+  /** Stops between submits; the call rejects with the signal's reason and what it allocated is freed. */
+  readonly signal?: AbortSignal
+  /** Attend over this plan instead of making one. It must come from this runtime and fit the tensors. */
+  readonly plan?: Plan
+}
+
+export interface RunResult {
+  /** [B, Hq, Lq, D]: the caller's `out`, or a new tensor that the caller owns. */
+  readonly out: Tensor | OwnedTensor
+  /** [B, Hq, Lq] f32: the caller's `lse`, or a new tensor that the caller owns. */
+  readonly lse: Tensor | OwnedTensor
+  /** Valid until this attention's next call. */
+  readonly plan: Plan
+}
+
+/** A compiled method. Made by `runtime.use`. */
+export interface SparseAttention extends Disposable {
+  readonly id: string
+  readonly config: Required<AttentionConfig>
+  /**
+   * Records planning and attention into the caller's encoder, and nothing else: no submit, no read-back.
+   * Submit encoders in the order of recording: scratch is shared between calls. Where one submit would run into a
+   * watchdog, use `encodeParts`.
+   *
+   * @throws INVALID_ARGUMENT when `out` is missing, BUSY while a `run` is under way, and as `run`
+   */
+  encode(encoder: GPUCommandEncoder, tensors: AttentionTensors, options?: Pick<RunOptions, 'plan'>): Plan
+  /**
+   * The same in pieces, each small enough for a submit of its own. Record and submit all of them, in order.
+   */
+  encodeParts(
+    tensors: AttentionTensors,
+    options?: Pick<RunOptions, 'plan'>,
+  ): { readonly plan: Plan; readonly parts: readonly ((encoder: GPUCommandEncoder) => void)[] }
+  /**
+   * Plans and attends. Resolves after the last submit, without waiting for the GPU and without reading back.
+   *
+   * @throws INVALID_SHAPE, INVALID_DTYPE, INVALID_VIEW, BUFFER_TOO_SMALL, INVALID_ARGUMENT, UNSUPPORTED,
+   *   LIMIT_EXCEEDED, STALE_PLAN, WRONG_RUNTIME, DISPOSED before any GPU work
+   * @throws OUT_OF_MEMORY, DEVICE_LOST
+   */
+  run(tensors: AttentionTensors, options?: RunOptions): Promise<RunResult>
+  /** Forgets state carried across calls. */
+  reset(): void
+  /** Frees the plan and what the method holds. May be called twice. */
+  dispose(): void
+}
+
+/** @internal `runtime.use` */
+export async function createAttention<Options extends MethodOptions>(
+  runtime: Runtime,
+  { method, options }: ConfiguredMethod<Options>,
+  given: AttentionConfig,
+): Promise<SparseAttention> {
+  const config = resolveConfig(method.id, method.capabilities, given)
+  const program = await method.create(runtime, config, options)
+  return new CompiledAttention(runtime, method.id, config, program, (tensors) =>
+    validateTensors(method.id, method.capabilities, config, tensors, runtime.device.limits),
+  )
+}
+
+class CompiledAttention implements SparseAttention {
+  readonly #memory: PlanMemory
+  /** Runs of one attention share its plan memory, so each waits until the one before has submitted everything. */
+  #lastRun: Promise<unknown> = Promise.resolve()
+  #running = 0
+  #disposed = false
+
+  constructor(
+    private readonly runtime: Runtime,
+    readonly id: string,
+    readonly config: Required<AttentionConfig>,
+    private readonly program: MethodProgram,
+    private readonly validate: (tensors: AttentionTensors) => AttentionShape,
+  ) {
+    this.#memory = new PlanMemory(runtime)
+  }
+
+  encode(encoder: GPUCommandEncoder, tensors: AttentionTensors, options: Pick<RunOptions, 'plan'> = {}): Plan {
+    const { plan, parts } = this.encodeParts(tensors, options)
+    for (const part of parts) part(encoder)
+    return plan
+  }
+
+  encodeParts(
+    tensors: AttentionTensors,
+    options: Pick<RunOptions, 'plan'> = {},
+  ): ReturnType<SparseAttention['encodeParts']> {
+    this.#assertUsable()
+    if (this.#running > 0) {
+      throw new SparseAttentionError('BUSY', {
+        message: `This ${this.id} attention has a run under way, whose plan the recording would overwrite.`,
+        fix: 'Await the run first, or make a second attention.',
+        where: this.id,
+      })
+    }
+    const scratch = this.runtime.scratch.lease()
+    try {
+      const { plan, parts } = this.#record(tensors, options.plan, scratch)
+      const recorders = parts.map((part, index) => (encoder: GPUCommandEncoder) => {
+        recordInto(this.runtime.device, encoder, part)
+        if (index === parts.length - 1) scratch.release()
+      })
+      return { plan, parts: recorders }
+    } catch (error) {
+      scratch.release()
+      throw error
+    }
+  }
+
+  run(tensors: AttentionTensors, options: RunOptions = {}): Promise<RunResult> {
+    this.#running++
+    const result = this.#lastRun.then(() => this.#run(tensors, options))
+    this.#lastRun = result.then(
+      () => this.#running--,
+      () => this.#running--,
+    )
+    return result
+  }
+
+  async #run(tensors: AttentionTensors, { signal, plan: given }: RunOptions): Promise<RunResult> {
+    signal?.throwIfAborted()
+    this.#assertUsable()
+    const { queryHeads, queryLength, batch, headDim } = this.validate(tensors)
+    const made: OwnedTensor[] = []
+    const make = (dtype: DType, shape: number[]) => {
+      const tensor = this.runtime.tensor(dtype, shape)
+      made.push(tensor)
+      return tensor
+    }
+    const scratch = this.runtime.scratch.lease()
+    try {
+      const recorded = guarded(this.runtime, () => {
+        const out = tensors.out ?? make(this.config.dtype, [batch, queryHeads, queryLength, headDim])
+        const lse = tensors.lse ?? make('f32', [batch, queryHeads, queryLength])
+        return { out, lse, ...this.#record({ ...tensors, out, lse }, given, scratch) }
+      })
+      const { out, lse, plan, parts } = recorded.value
+      const checks = [recorded.check, ...(await this.#submit(parts, signal))]
+      await Promise.all(checks)
+      return { out, lse, plan }
+    } catch (error) {
+      for (const tensor of made) tensor.dispose()
+      throw error
+    } finally {
+      scratch.release()
+    }
+  }
+
+  reset(): void {
+    this.program.reset?.()
+  }
+
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    this.#memory.dispose()
+    this.program.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  #assertUsable(): void {
+    this.runtime.assertUsable()
+    if (this.#disposed) {
+      throw new SparseAttentionError('DISPOSED', {
+        message: `This ${this.id} attention is disposed.`,
+        fix: 'Make a new one with runtime.use.',
+        where: this.id,
+      })
+    }
+  }
+
+  #record(
+    tensors: AttentionTensors,
+    given: Plan | undefined,
+    scratch: ScratchLease,
+  ): { plan: Plan; parts: Dispatch[][] } {
+    const shape = this.validate(tensors)
+    const { q, k, v, out } = tensors
+    if (!out) {
+      throw new SparseAttentionError('INVALID_ARGUMENT', {
+        message: 'encode needs out: it cannot make buffers that a caller would own.',
+        fix: 'Pass out: runtime.tensor(dtype, [batch, queryHeads, queryLength, headDim]), or use run.',
+        where: 'out',
+      })
+    }
+    const frame: AttentionFrame = {
+      ...shape,
+      q,
+      k,
+      v,
+      out,
+      lse: tensors.lse ?? scratchLse(scratch, shape),
+      causal: this.config.causal,
+      scale: this.config.scale,
+      context: tensors.context ?? {},
+      scratch: (sizeBytes) => scratch.allocate(sizeBytes),
+      planBuffer: (sizeBytes) => this.#memory.allocate(sizeBytes),
+    }
+    const { operationsPerSubmit } = this.runtime.work
+    if (given) {
+      const data = given.dataFor(this.runtime, shape, this.config.causal)
+      return { plan: given, parts: cut(this.program.attend(frame, data), operationsPerSubmit) }
+    }
+    this.#memory.nextGeneration()
+    const planned = this.program.plan(frame)
+    const plan = createPlan(this.runtime, this.id, planned.plan, shape, this.config.causal, this.#memory)
+    const dispatches = [...planned.dispatches, ...this.program.attend(frame, planned.plan)]
+    return { plan, parts: cut(dispatches, operationsPerSubmit) }
+  }
+
+  /** Keeps two submits in flight, so that an abort takes effect soon and the queue never runs dry. */
+  async #submit(parts: readonly (readonly Dispatch[])[], signal: AbortSignal | undefined): Promise<Promise<void>[]> {
+    const { device } = this.runtime
+    const checks: Promise<void>[] = []
+    let previous: Promise<unknown> | undefined
+    for (const [index, part] of parts.entries()) {
+      signal?.throwIfAborted()
+      this.#assertUsable()
+      const submitted = guarded(this.runtime, () => {
+        const encoder = device.createCommandEncoder({ label: this.id })
+        recordInto(device, encoder, part)
+        device.queue.submit([encoder.finish()])
+      })
+      checks.push(submitted.check)
+      if (index === parts.length - 1) break
+      if (previous) await this.runtime.whileAlive(previous)
+      previous = device.queue.onSubmittedWorkDone()
+    }
+    return checks
+  }
+}
+
+/**
+ * Runs synchronous GPU calls inside error scopes. `check` rejects when the GPU refused them; no other call can come
+ * between push and pop, so concurrent runs do not see each other's errors.
+ */
+function guarded<T>(runtime: Runtime, work: () => T): { value: T; check: Promise<void> } {
+  const { device } = runtime
+  device.pushErrorScope('out-of-memory')
+  device.pushErrorScope('validation')
+  const pop = async (invalid: Promise<GPUError | null>, outOfMemory: Promise<GPUError | null>) => {
+    const failure = describeGpuError(await runtime.whileAlive(outOfMemory), await runtime.whileAlive(invalid))
+    if (failure) throw failure
+  }
+  try {
+    const value = work()
+    const check = pop(device.popErrorScope(), device.popErrorScope())
+    check.catch(() => {}) // awaited by the caller later; until then not an unhandled rejection
+    return { value, check }
+  } catch (error) {
+    pop(device.popErrorScope(), device.popErrorScope()).catch(() => {})
+    throw error
+  }
+}
+
+function scratchLse(scratch: ScratchLease, shape: AttentionShape): Tensor {
+  const { batch, queryHeads, queryLength } = shape
+  return {
+    buffer: scratch.allocate(batch * queryHeads * queryLength * 4).buffer,
+    dtype: 'f32',
+    shape: [batch, queryHeads, queryLength],
+    strides: [queryHeads * queryLength, queryLength, 1],
+    offset: 0,
+  }
+}
+
+function recordInto(device: GPUDevice, encoder: GPUCommandEncoder, dispatches: readonly Dispatch[]): void {
+  const pass = encoder.beginComputePass()
+  for (const { kernel, bindings, workgroups } of dispatches) {
+    pass.setPipeline(kernel.pipeline)
+    pass.setBindGroup(
+      0,
+      device.createBindGroup({
+        layout: kernel.bindGroupLayout,
+        entries: bindings.map(({ buffer, offsetBytes, sizeBytes }, binding) => ({
+          binding,
+          resource: { buffer, offset: offsetBytes, size: sizeBytes },
+        })),
+      }),
+    )
+    pass.dispatchWorkgroups(...workgroups)
+  }
+  pass.end()
+}
+
+function cut(dispatches: readonly Dispatch[], operationsPerSubmit: number): Dispatch[][] {
+  const parts: Dispatch[][] = [[]]
+  let operations = 0
+  for (const dispatch of dispatches) {
+    const part = parts[parts.length - 1]!
+    if (part.length > 0 && operations + dispatch.cost.operations > operationsPerSubmit) {
+      parts.push([dispatch])
+      operations = dispatch.cost.operations
+    } else {
+      part.push(dispatch)
+      operations += dispatch.cost.operations
+    }
+  }
+  return parts
+}
+
+function describeGpuError(outOfMemory: GPUError | null, invalid: GPUError | null): SparseAttentionError | undefined {
+  if (outOfMemory) {
+    return new SparseAttentionError('OUT_OF_MEMORY', {
+      message: `The GPU is out of memory: ${outOfMemory.message}.`,
+      fix: 'Free other tensors, shorten the input, or split the call.',
+    })
+  }
+  if (invalid) {
+    return new SparseAttentionError('INVALID_ARGUMENT', {
+      message: `The GPU refused the work: ${invalid.message}.`,
+      fix: 'Check that no tensor was destroyed and that all of them belong to this device.',
+    })
+  }
+  return undefined
+}

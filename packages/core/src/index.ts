@@ -1,0 +1,33 @@
+export type { RunOptions, RunResult, SparseAttention } from './attention.js'
+export { defineMethod } from './define-method.js'
+export type { BindingKind, Cost, Dispatch, Kernel, KernelSource } from './dispatch.js'
+export { type ErrorCode, type ErrorDetails, SparseAttentionError } from './errors.js'
+export { floatsToHalves, floatToHalf, halfToFloat, halvesToFloats } from './half.js'
+export type * from './method.js'
+export { recall, relativeError } from './metrics.js'
+export {
+  type BlockPlanData,
+  blockGrid,
+  countPairs,
+  type DensePlanData,
+  denseMask,
+  type HostBlockPlan,
+  hasBlock,
+  lastVisibleKey,
+  type PlanData,
+} from './plan.js'
+export { type Plan, type PlanStats, uploadPlan } from './plan-view.js'
+export { createRuntime, Runtime, type RuntimeOptions, type WorkBudget } from './runtime.js'
+export {
+  type BufferSlice,
+  bytesPerElement,
+  contiguousStrides,
+  type DType,
+  elementCount,
+  type OwnedTensor,
+  permute,
+  type Tensor,
+  type TensorViewOptions,
+  tensorView,
+} from './tensor.js'
+export { implementedTiers, type Tier, type TierReport, tiers } from './tiers.js'

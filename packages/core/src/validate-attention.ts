@@ -1,0 +1,223 @@
+import { SparseAttentionError } from './errors.js'
+import type { AttentionConfig, AttentionShape, AttentionTensors, Capabilities } from './method.js'
+import { bytesPerElement, contiguousStrides, type Tensor, validateTensor } from './tensor.js'
+
+const STORAGE = 0x80
+
+/** Checks a configuration against a method's capabilities and fills in defaults. */
+export function resolveConfig(
+  id: string,
+  capabilities: Capabilities,
+  config: AttentionConfig,
+): Required<AttentionConfig> {
+  const kvHeads = config.kvHeads ?? config.queryHeads
+  for (const [name, heads] of [
+    ['queryHeads', config.queryHeads],
+    ['kvHeads', kvHeads],
+  ] as const) {
+    if (!Number.isSafeInteger(heads) || heads < 1 || heads > 65535) {
+      refuse('INVALID_ARGUMENT', name, `${name} is ${heads}.`, 'Use an integer from 1 to 65535.')
+    }
+  }
+  if (config.queryHeads % kvHeads !== 0) {
+    refuse(
+      'INVALID_ARGUMENT',
+      'kvHeads',
+      `${config.queryHeads} query heads cannot share ${kvHeads} KV heads.`,
+      'kvHeads must divide queryHeads.',
+    )
+  }
+  const { multipleOf, max } = capabilities.headDim
+  if (
+    !Number.isSafeInteger(config.headDim) ||
+    config.headDim < 1 ||
+    config.headDim % multipleOf !== 0 ||
+    config.headDim > max
+  ) {
+    refuse(
+      'UNSUPPORTED',
+      'headDim',
+      `${id} got headDim ${config.headDim}.`,
+      `Use a multiple of ${multipleOf} up to ${max}.`,
+    )
+  }
+  if (!capabilities.dtypes.includes(config.dtype)) {
+    refuse(
+      'INVALID_DTYPE',
+      'dtype',
+      `${id} got dtype '${config.dtype}'.`,
+      `Use one of ${capabilities.dtypes.join(', ')}.`,
+    )
+  }
+  if (!capabilities.causal.includes(config.causal)) {
+    refuse(
+      'UNSUPPORTED',
+      'causal',
+      `${id} does not take causal: ${config.causal}.`,
+      `It takes causal: ${capabilities.causal.join(' or ')}.`,
+    )
+  }
+  const scale = config.scale ?? 1 / Math.sqrt(config.headDim)
+  if (!Number.isFinite(scale)) {
+    refuse('INVALID_ARGUMENT', 'scale', `scale is ${scale}.`, 'Use a finite number, or leave it out for 1/√headDim.')
+  }
+  return {
+    queryHeads: config.queryHeads,
+    kvHeads,
+    headDim: config.headDim,
+    dtype: config.dtype,
+    causal: config.causal,
+    scale,
+  }
+}
+
+/**
+ * Checks the tensors of one call against the configuration and each other, before anything touches the GPU.
+ *
+ * @throws INVALID_SHAPE, INVALID_DTYPE, INVALID_VIEW, BUFFER_TOO_SMALL, UNSUPPORTED, LIMIT_EXCEEDED
+ */
+export function validateTensors(
+  id: string,
+  capabilities: Capabilities,
+  config: Required<AttentionConfig>,
+  tensors: AttentionTensors,
+  limits: GPUSupportedLimits,
+): AttentionShape {
+  const { q, k, v, out, lse } = tensors
+  for (const [name, tensor] of [
+    ['q', q],
+    ['k', k],
+    ['v', v],
+    ['out', out],
+  ] as const) {
+    if (name === 'out' && !tensor) continue
+    checkTensor(name, tensor, config.dtype, limits)
+  }
+  const [batch, queryHeads, queryLength, headDim] = q.shape as [number, number, number, number]
+  const [, kvHeads, keyLength] = k.shape as [number, number, number, number]
+  expectShape('q', q, [batch, config.queryHeads, queryLength, config.headDim])
+  expectShape('k', k, [batch, config.kvHeads, keyLength, config.headDim])
+  expectShape('v', v, [batch, config.kvHeads, keyLength, config.headDim])
+  if (out) expectShape('out', out, [batch, queryHeads, queryLength, headDim])
+  if (lse) checkLse(lse, [batch, queryHeads, queryLength])
+  if (batch > 65535) {
+    refuse('LIMIT_EXCEEDED', 'q', `q has batch ${batch}.`, 'Split the batch into calls of at most 65535.')
+  }
+  if (capabilities.queryLength !== 'any' && (capabilities.queryLength === 'one') !== (queryLength === 1)) {
+    refuse(
+      'UNSUPPORTED',
+      'q',
+      `${id} got query_length ${queryLength}.`,
+      capabilities.queryLength === 'one' ? 'It takes one query at a time.' : 'It takes more than one query.',
+    )
+  }
+  checkOverlap(tensors)
+  return { batch, queryHeads, kvHeads, queryLength, keyLength, headDim }
+}
+
+function checkTensor(name: string, tensor: Tensor | undefined, dtype: string, limits: GPUSupportedLimits): void {
+  if (!tensor) refuse('INVALID_ARGUMENT', name, `${name} is missing.`, 'Pass a tensor.')
+  validateTensor(tensor, name)
+  if (tensor.shape.length !== 4) {
+    refuse(
+      'INVALID_SHAPE',
+      name,
+      `${name} has shape [${tensor.shape}].`,
+      'Pass [batch, heads, length, head_dim]; use permute() for other layouts.',
+    )
+  }
+  if (tensor.dtype !== dtype) {
+    refuse(
+      'INVALID_DTYPE',
+      name,
+      `${name} is ${tensor.dtype}, the attention was made for ${dtype}.`,
+      `Convert it, or call runtime.use with dtype '${tensor.dtype}'.`,
+    )
+  }
+  checkUsage(name, tensor)
+  // Kernels read 16 bytes at a time.
+  const elements = 16 / bytesPerElement[tensor.dtype]
+  const [sb, sh, sl, sd] = tensor.strides as [number, number, number, number]
+  const steps = tensor.shape.map((size, axis) => (size > 1 ? ([sb, sh, sl][axis] ?? 0) : 0))
+  if (sd !== 1 || tensor.offset % elements !== 0 || steps.some((step) => step % elements !== 0)) {
+    refuse(
+      'INVALID_VIEW',
+      name,
+      `${name} has strides [${tensor.strides}] and offset ${tensor.offset}.`,
+      `The last axis must be contiguous, other strides and the offset multiples of ${elements} elements (16 bytes).`,
+    )
+  }
+  const last = tensor.shape.reduce((sum, size, axis) => sum + (size - 1) * tensor.strides[axis]!, 0)
+  const span = (last + 1) * bytesPerElement[tensor.dtype] + 256
+  if (span > limits.maxStorageBufferBindingSize) {
+    refuse(
+      'LIMIT_EXCEEDED',
+      name,
+      `${name} spans ${span} bytes, one binding may have ${limits.maxStorageBufferBindingSize}.`,
+      'Split the call by batch or heads, or request a device with a larger maxStorageBufferBindingSize.',
+    )
+  }
+}
+
+function checkLse(lse: Tensor, shape: readonly number[]): void {
+  validateTensor(lse, 'lse')
+  if (lse.dtype !== 'f32') refuse('INVALID_DTYPE', 'lse', `lse is ${lse.dtype}.`, 'It is always f32.')
+  expectShape('lse', lse, shape)
+  checkUsage('lse', lse)
+  const contiguous = contiguousStrides(shape)
+  if (lse.strides.some((stride, axis) => shape[axis]! > 1 && stride !== contiguous[axis]) || lse.offset % 64 !== 0) {
+    refuse(
+      'INVALID_VIEW',
+      'lse',
+      `lse has strides [${lse.strides}] and offset ${lse.offset}.`,
+      'Pass a contiguous [batch, query_heads, query_length] at an offset that is a multiple of 64 elements.',
+    )
+  }
+}
+
+function checkUsage(name: string, tensor: Tensor): void {
+  if ((tensor.buffer.usage & STORAGE) === 0) {
+    refuse(
+      'INVALID_ARGUMENT',
+      name,
+      `The buffer of ${name} lacks GPUBufferUsage.STORAGE.`,
+      'Create it with STORAGE usage.',
+    )
+  }
+}
+
+/** WebGPU forbids one dispatch to read and write one buffer, whatever the ranges. */
+function checkOverlap({ q, k, v, out, lse }: AttentionTensors): void {
+  const inputs = [q, k, v].map((tensor) => tensor.buffer)
+  for (const [name, tensor] of [
+    ['out', out],
+    ['lse', lse],
+  ] as const) {
+    if (tensor && inputs.includes(tensor.buffer)) {
+      refuse('INVALID_ARGUMENT', name, `${name} shares its buffer with an input.`, 'Give outputs buffers of their own.')
+    }
+  }
+  if (out && lse && out.buffer === lse.buffer) {
+    refuse('INVALID_ARGUMENT', 'lse', 'lse shares its buffer with out.', 'Give outputs buffers of their own.')
+  }
+}
+
+function expectShape(name: string, tensor: Tensor, expected: readonly number[]): void {
+  if (tensor.shape.length !== expected.length || tensor.shape.some((size, axis) => size !== expected[axis])) {
+    refuse(
+      'INVALID_SHAPE',
+      name,
+      `${name} has shape [${tensor.shape}], expected [${expected}].`,
+      'Heads and head_dim come from runtime.use; batch and lengths must agree between tensors.',
+    )
+  }
+}
+
+function refuse(
+  code: ConstructorParameters<typeof SparseAttentionError>[0],
+  where: string,
+  message: string,
+  fix: string,
+): never {
+  throw new SparseAttentionError(code, { message, fix, where })
+}
