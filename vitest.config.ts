@@ -1,0 +1,97 @@
+import { playwright } from '@vitest/browser-playwright'
+import type { LaunchOptions } from 'playwright-core'
+import { defineConfig, type TestProjectConfiguration } from 'vitest/config'
+import { chromiumLaunchOptions } from './scripts/test/chromium.js'
+import { GpuCaseReporter } from './scripts/test/gpu-case-reporter.js'
+
+/*
+ * Two projects, told apart by a test file's name:
+ *
+ *   x.test.ts          Node only
+ *   x.gpu.test.ts      Node (Dawn) and headless Chromium: uses WebGPU, and nothing of Node
+ *   x.browser.test.ts  headless Chromium only
+ *
+ * In both, `@sparse-attention/*` is the packages' source, and `createRuntime()` of `@sparse-attention/core` finds an
+ * adapter: hardware where there is some, else SwiftShader, in Node; always SwiftShader in Chromium.
+ *
+ * Environment variables:
+ *
+ *   SPARSE_ATTENTION_TEST_PROJECT  `node` or `browser`: only that project
+ *   SPARSE_ATTENTION_ADAPTER       `auto`, `hardware` or `software`: the adapter in Node
+ *   SPARSE_ATTENTION_CHROME        path of a Chrome or Chromium to use instead of the one from @sparticuz/chromium
+ *   SPARSE_ATTENTION_TEST_REPORT   path of a JSON file to write the counts to
+ *
+ * A run in which a project executed no case on a GPU fails, unless files or names were picked on the command line.
+ */
+
+const root = import.meta.dirname
+const only = process.env.SPARSE_ATTENTION_TEST_PROJECT
+
+/** Source instead of `dist`, so that tests need no build and stack traces point at what you edit. */
+function sources(core: string): { find: RegExp; replacement: string }[] {
+  return [
+    { find: /^@sparse-attention\/kernels$/, replacement: `${root}/kernels/src/index.ts` },
+    { find: /^@sparse-attention\/core$/, replacement: `${root}/packages/core/src/${core}` },
+    { find: /^@sparse-attention\/([^/]+)$/, replacement: `${root}/packages/$1/src/index.ts` },
+    {
+      find: /^@sparse-attention\/([^/]+)\/(?!package\.json$)(.+)$/,
+      replacement: `${root}/packages/$1/src/$2/index.ts`,
+    },
+  ]
+}
+
+const tests = (ending: string): string => `{kernels,packages/*}/src/**/*${ending}`
+
+function nodeProject(): TestProjectConfiguration {
+  return {
+    resolve: { alias: sources('node/index.ts') },
+    test: {
+      name: 'node',
+      include: [tests('.test.ts')],
+      exclude: [tests('.browser.test.ts')],
+      setupFiles: ['scripts/test/mark-gpu-cases.ts'],
+      // A process per file: Dawn cannot be unloaded, and one lost device must not take other files along.
+      pool: 'forks',
+      maxWorkers: 2,
+      // SwiftShader computes a few hundred MFLOPS.
+      testTimeout: 60_000,
+      hookTimeout: 60_000,
+      sequence: { groupOrder: 0 },
+    },
+  }
+}
+
+function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration {
+  return {
+    resolve: { alias: sources('index.ts') },
+    // Cross-origin isolation: SharedArrayBuffer, and with it wasm threads.
+    server: {
+      headers: {
+        'Cross-Origin-Opener-Policy': 'same-origin',
+        'Cross-Origin-Embedder-Policy': 'require-corp',
+      },
+    },
+    test: {
+      include: [tests('.gpu.test.ts'), tests('.browser.test.ts')],
+      setupFiles: ['scripts/test/mark-gpu-cases.ts'],
+      fileParallelism: false,
+      testTimeout: 60_000,
+      hookTimeout: 60_000,
+      sequence: { groupOrder: 1 },
+      browser: {
+        enabled: true,
+        headless: true,
+        screenshotFailures: false,
+        provider: playwright({ launchOptions }),
+        instances: [{ browser: 'chromium', name: 'browser' }],
+      },
+    },
+  }
+}
+
+export default defineConfig(async () => {
+  const projects: TestProjectConfiguration[] = []
+  if (only !== 'browser') projects.push(nodeProject())
+  if (only !== 'node') projects.push(browserProject(await chromiumLaunchOptions()))
+  return { test: { reporters: ['default', new GpuCaseReporter()], projects } }
+})
