@@ -89,9 +89,19 @@ function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration 
   }
 }
 
+let noticed = false
+
+/** Every test file finds its adapter anew; one notice that it is a slow one is enough. */
+function onConsoleLog(log: string): boolean {
+  if (!log.includes('using a software adapter')) return true
+  const first = !noticed
+  noticed = true
+  return first
+}
+
 export default defineConfig(async () => {
   const projects: TestProjectConfiguration[] = []
   if (only !== 'browser') projects.push(nodeProject())
   if (only !== 'node') projects.push(browserProject(await chromiumLaunchOptions()))
-  return { test: { reporters: ['default', new GpuCaseReporter()], projects } }
+  return { test: { reporters: ['default', new GpuCaseReporter()], onConsoleLog, projects } }
 })

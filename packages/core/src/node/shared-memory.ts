@@ -1,52 +1,32 @@
 const wrapped: unique symbol = Symbol.for('sparse-attention.node.acceptsSharedMemory') as never
 
 /**
- * Lets `queue.writeBuffer` take views of a `SharedArrayBuffer`, as browsers do: Dawn's Node binding refuses them, and
- * onnxruntime-web passes them when its wasm has threads. Only the bytes to be written are copied.
+ * Lets `queue.writeBuffer` take what browsers take and Dawn's Node binding refuses: views of a `SharedArrayBuffer`, which
+ * onnxruntime-web passes when its wasm has threads, and `DataView`. It copies them: only the bytes to be written.
  *
  * @param prototype `GPUQueue.prototype`; wrapped once, however often this is called
  */
 export function acceptSharedMemory(prototype: GPUQueue): void {
   const target = prototype as GPUQueue & { [wrapped]?: true }
   if (target[wrapped]) return
-  const writeBuffer = target.writeBuffer as (
-    this: GPUQueue,
-    buffer: GPUBuffer,
-    bufferOffset: number,
-    data: AllowSharedBufferSource,
-    dataOffset?: number,
-    size?: number,
-  ) => undefined
+  const { writeBuffer } = target
 
-  target.writeBuffer = function (buffer, bufferOffset, data, dataOffset, size): undefined {
-    const shared = typeof SharedArrayBuffer !== 'undefined' && backing(data) instanceof SharedArrayBuffer
-    if (!shared) return writeBuffer.call(this, buffer, bufferOffset, data, dataOffset, size)
-    // `dataOffset` and `size` count elements of a typed array, and bytes of anything else.
-    const unit = ArrayBuffer.isView(data) && 'BYTES_PER_ELEMENT' in data ? Number(data.BYTES_PER_ELEMENT) : 1
-    const start = Math.min((dataOffset ?? 0) * unit, data.byteLength)
-    const end = size === undefined ? data.byteLength : start + size * unit
-    // A range that is too long reaches Dawn unclamped, so that its own error reports it.
-    if ((dataOffset ?? 0) * unit > data.byteLength || end > data.byteLength) {
-      return writeBuffer.call(
-        this,
-        buffer,
-        bufferOffset,
-        new Uint8Array(data.byteLength),
-        (dataOffset ?? 0) * unit,
-        end - start,
-      )
+  target.writeBuffer = function (buffer, bufferOffset, data, dataOffset = 0, size): undefined {
+    const view = ArrayBuffer.isView(data)
+    const memory: ArrayBufferLike = view ? data.buffer : data
+    if (!(memory instanceof SharedArrayBuffer || data instanceof DataView)) {
+      return writeBuffer.call(this, buffer, bufferOffset, data as GPUAllowSharedBufferSource, dataOffset, size)
     }
-    const base = ArrayBuffer.isView(data) ? data.byteOffset : 0
-    return writeBuffer.call(
-      this,
-      buffer,
-      bufferOffset,
-      new Uint8Array(backing(data), base + start, end - start).slice(),
-    )
+    const bytes = new Uint8Array(memory, view ? data.byteOffset : 0, data.byteLength)
+    // `dataOffset` and `size` count elements of a typed array, and bytes of anything else.
+    const unit = 'BYTES_PER_ELEMENT' in data ? Number(data.BYTES_PER_ELEMENT) : 1
+    const start = dataOffset * unit
+    const end = size === undefined ? Math.max(start, bytes.length) : start + size * unit
+    if (end > bytes.length) {
+      // Dawn's own error for a range outside the data, from ordinary memory of that length.
+      return writeBuffer.call(this, buffer, bufferOffset, new Uint8Array(bytes.length), start, end - start)
+    }
+    return writeBuffer.call(this, buffer, bufferOffset, bytes.slice(start, end))
   }
   Object.defineProperty(target, wrapped, { value: true })
-}
-
-function backing(data: AllowSharedBufferSource): ArrayBufferLike {
-  return ArrayBuffer.isView(data) ? data.buffer : data
 }
