@@ -32,14 +32,13 @@ export interface ErrorDetails {
 }
 
 /** Survives two copies of this package in one program, which `instanceof` does not. */
-const marker: unique symbol = Symbol.for('sparse-attention.error') as never
+const marker: symbol = Symbol.for('sparse-attention.error')
 
 /**
  * The one error type of the project: `code` for programs, `message` (what, where, what to do) for people.
  * Cancellation is not one of them: an aborted call rejects with the signal's own reason, as `fetch` does.
  */
 export class SparseAttentionError extends Error {
-  readonly [marker] = true
   readonly code: ErrorCode
   readonly fix: string
   readonly where: string | undefined
@@ -47,6 +46,7 @@ export class SparseAttentionError extends Error {
   constructor(code: ErrorCode, details: ErrorDetails) {
     super(`${details.message} ${details.fix}`, details.cause === undefined ? undefined : { cause: details.cause })
     this.name = 'SparseAttentionError'
+    Object.defineProperty(this, marker, { value: true })
     this.code = code
     this.fix = details.fix
     this.where = details.where
