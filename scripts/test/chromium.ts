@@ -43,24 +43,33 @@ async function unpackChromium(): Promise<string> {
   const unpack = async (name: string): Promise<Uint8Array> =>
     promisify(brotliDecompress)(await readFile(join(found.folder, 'bin', name)))
 
-  for (const [archive, subfolder] of archives) {
+  // al2023 holds NSS and the others under `lib/`.
+  for (const archive of ['swiftshader.tar.br', 'al2023.tar.br', 'fonts.tar.br']) {
     const marker = { name: `${archive}.unpacked`, mode: 0o644 }
     const read = async (): Promise<Uint8Array> => {
       for (const [path, bytes] of readTar(await unpack(archive))) {
-        const target = join(folder, subfolder, dirname(path))
+        if (path === 'fonts.conf') continue
+        const target = join(folder, dirname(path))
         await ensureFiles(target, [{ name: basename(path), mode: 0o755, read: async () => bytes }])
       }
       return new TextEncoder().encode(found.version)
     }
     await ensureFiles(folder, [{ ...marker, read }])
   }
-  await ensureFiles(folder, [{ name: 'chromium', mode: 0o755, read: () => unpack('chromium.br') }])
+  await ensureFiles(folder, [
+    { name: 'fonts.conf', mode: 0o644, read: async () => new TextEncoder().encode(fontConfiguration(folder)) },
+    { name: 'chromium', mode: 0o755, read: () => unpack('chromium.br') },
+  ])
   return folder
 }
 
-/** [archive, folder for its files]; al2023 holds NSS and others under `lib/`. */
-const archives = [
-  ['swiftshader.tar.br', '.'],
-  ['al2023.tar.br', '.'],
-  ['fonts.tar.br', '.'],
-] as const
+/** The package's own names folders outside of ours. Without any font Chromium cannot lay out a page. */
+function fontConfiguration(folder: string): string {
+  return `<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir>${folder}/fonts</dir>
+  <cachedir>${folder}/fonts-cache</cachedir>
+</fontconfig>
+`
+}
