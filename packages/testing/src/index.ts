@@ -1,0 +1,8 @@
+export { type ErrorInUlps, type ExpectedAttention, errorInUlps, expectAttentionClose } from './error-rule.js'
+export { type InputKind, type Inputs, inputKinds, makeInputs, scaleFor } from './inputs.js'
+export { type AttentionAnswer, type AttentionProblem, attentionOracle, type Mask, type OracleAnswer } from './oracle.js'
+export { type Parameters, pairwise } from './pairwise.js'
+export { plainAttention, roundTo, type SummationOrder } from './plain-attention.js'
+export { createRandom, type Random, seedFrom } from './random.js'
+export type { Reference, ReferenceInput, ReferenceSelection } from './reference.js'
+export { expectSelectionClose, type SelectionRuleOptions } from './selection-rule.js'

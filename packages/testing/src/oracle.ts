@@ -1,0 +1,103 @@
+import { type AttentionShape, lastVisibleKey } from '@sparse-attention/core'
+
+/** Which keys a row reads: all, those under the bottom-right diagonal, or those set in a u8[B, Hq, Lq, Lk]. */
+export type Mask = 'none' | 'causal' | Uint8Array
+
+/** Attention over contiguous tensors on the host. Axes as in `ReferenceInput`. */
+export interface AttentionProblem extends AttentionShape {
+  /** [B, Hq, Lq, D] */
+  readonly q: ArrayLike<number>
+  /** [B, Hkv, Lk, D] */
+  readonly k: ArrayLike<number>
+  /** [B, Hkv, Lk, D] */
+  readonly v: ArrayLike<number>
+  /** Factor on QKᵀ. */
+  readonly scale: number
+  readonly mask: Mask
+}
+
+export interface AttentionAnswer<Values extends ArrayLike<number> = Float64Array> {
+  /** [B, Hq, Lq, D]; 0 in rows that read no key */
+  readonly out: Values
+  /** [B, Hq, Lq] natural log; −∞ in rows that read no key */
+  readonly lse: Values
+}
+
+/** The exact answer, and the size of what was summed to get it: rounding errors are proportional to that. */
+export interface OracleAnswer extends AttentionAnswer {
+  /** [B, Hq, Lq, D]: Σⱼ pⱼ·|vⱼ| */
+  readonly outMagnitude: Float64Array
+  /** [B, Hq, Lq]: Σⱼ pⱼ·scale·Σ_d |q_d·k_jd|, at least 1 */
+  readonly lseMagnitude: Float64Array
+}
+
+/** Attention by its definition, in float64. What every other computation of it is measured against. */
+export function attentionOracle(problem: AttentionProblem): OracleAnswer {
+  const { q, k, v, headDim, scale } = problem
+  const rows = problem.batch * problem.queryHeads * problem.queryLength
+  const out = new Float64Array(rows * headDim)
+  const outMagnitude = new Float64Array(rows * headDim)
+  const lse = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
+  const lseMagnitude = new Float64Array(rows).fill(1)
+  const logits = new Float64Array(problem.keyLength)
+  const sizes = new Float64Array(problem.keyLength)
+
+  forEachRow(problem, (row, firstKey, keys) => {
+    let max = Number.NEGATIVE_INFINITY
+    for (const j of keys) {
+      let dot = 0
+      let size = 0
+      for (let d = 0; d < headDim; d++) {
+        const product = q[row * headDim + d]! * k[(firstKey + j) * headDim + d]!
+        dot += product
+        size += Math.abs(product)
+      }
+      logits[j] = scale * dot
+      sizes[j] = Math.abs(scale) * size
+      max = Math.max(max, logits[j]!) // NaN wins
+    }
+    let sum = 0
+    for (const j of keys) sum += Math.exp(logits[j]! - max)
+    lse[row] = max + Math.log(sum)
+    let magnitude = 0
+    for (const j of keys) {
+      const p = Math.exp(logits[j]! - max) / sum
+      magnitude += p * sizes[j]!
+      for (let d = 0; d < headDim; d++) {
+        const value = v[(firstKey + j) * headDim + d]!
+        out[row * headDim + d]! += p * value
+        outMagnitude[row * headDim + d]! += p * Math.abs(value)
+      }
+    }
+    lseMagnitude[row] = Math.max(1, magnitude)
+  })
+  return { out, lse, outMagnitude, lseMagnitude }
+}
+
+/**
+ * Calls `visit` for each row that reads a key: its index in [B, Hq, Lq], the index in [B, Hkv, Lk] of its head's key 0,
+ * and the keys that it reads, ascending.
+ */
+export function forEachRow(
+  problem: AttentionProblem,
+  visit: (row: number, firstKey: number, keys: Int32Array) => void,
+): void {
+  const { batch, queryHeads, kvHeads, queryLength, keyLength, mask } = problem
+  const keys = new Int32Array(keyLength)
+  for (let b = 0; b < batch; b++) {
+    for (let h = 0; h < queryHeads; h++) {
+      const kvHead = Math.floor((h * kvHeads) / queryHeads)
+      for (let i = 0; i < queryLength; i++) {
+        const row = (b * queryHeads + h) * queryLength + i
+        let count = 0
+        if (typeof mask === 'string') {
+          const last = lastVisibleKey({ queryLength, keyLength, causal: mask === 'causal' }, i)
+          for (let j = 0; j <= last; j++) keys[count++] = j
+        } else {
+          for (let j = 0; j < keyLength; j++) if (mask[row * keyLength + j] !== 0) keys[count++] = j
+        }
+        if (count > 0) visit(row, (b * kvHeads + kvHead) * keyLength, keys.subarray(0, count))
+      }
+    }
+  }
+}

@@ -1,0 +1,65 @@
+import { type DType, floatToHalf, halfToFloat } from '@sparse-attention/core'
+import { type AttentionAnswer, type AttentionProblem, forEachRow } from './oracle.js'
+
+const { fround } = Math
+
+/** In which order sums run. Both are equally plain; their rounding errors differ. */
+export type SummationOrder = 'forward' | 'backward'
+
+/**
+ * The same attention as a plain loop in the precision of the dtype: inputs rounded to it, every operation rounded to
+ * float32, `out` rounded to the dtype, `lse` left in float32. Its error against float64 is what a kernel's is held to.
+ */
+export function plainAttention(
+  problem: AttentionProblem,
+  dtype: DType,
+  order: SummationOrder = 'forward',
+): AttentionAnswer<Float32Array> {
+  const { headDim } = problem
+  const q = roundTo(dtype, problem.q)
+  const k = roundTo(dtype, problem.k)
+  const v = roundTo(dtype, problem.v)
+  const scale = fround(problem.scale)
+  const rows = problem.batch * problem.queryHeads * problem.queryLength
+  const out = new Float32Array(rows * headDim)
+  const lse = new Float32Array(rows).fill(Number.NEGATIVE_INFINITY)
+  const scaledQuery = new Float32Array(headDim)
+  const logits = new Float32Array(problem.keyLength)
+  const sums = new Float32Array(headDim)
+
+  forEachRow(problem, (row, firstKey, keys) => {
+    if (order === 'backward') keys.reverse()
+    // Scaled before the product, as the kernels do.
+    for (let d = 0; d < headDim; d++) scaledQuery[d] = fround(scale * q[row * headDim + d]!)
+    let max = Number.NEGATIVE_INFINITY
+    for (const j of keys) {
+      const at = (firstKey + j) * headDim
+      let dot = 0
+      if (order === 'forward') {
+        for (let d = 0; d < headDim; d++) dot = fround(dot + fround(scaledQuery[d]! * k[at + d]!))
+      } else {
+        for (let d = headDim - 1; d >= 0; d--) dot = fround(dot + fround(scaledQuery[d]! * k[at + d]!))
+      }
+      logits[j] = dot
+      max = Math.max(max, dot)
+    }
+    let sum = 0
+    sums.fill(0)
+    for (const j of keys) {
+      const at = (firstKey + j) * headDim
+      const p = fround(Math.exp(fround(logits[j]! - max)))
+      sum = fround(sum + p)
+      for (let d = 0; d < headDim; d++) sums[d] = fround(sums[d]! + fround(p * v[at + d]!))
+    }
+    for (let d = 0; d < headDim; d++) out[row * headDim + d] = fround(sums[d]! / sum)
+    lse[row] = fround(max + fround(Math.log(sum)))
+  })
+  return { out: dtype === 'f16' ? roundTo('f16', out) : out, lse }
+}
+
+/** Values rounded to a dtype, held in float32. */
+export function roundTo(dtype: DType, values: ArrayLike<number>): Float32Array {
+  const rounded = Float32Array.from(values)
+  if (dtype === 'f16') for (let i = 0; i < rounded.length; i++) rounded[i] = halfToFloat(floatToHalf(rounded[i]!))
+  return rounded
+}

@@ -1,0 +1,103 @@
+import type { HostBlockPlan } from '@sparse-attention/core'
+import { expect, test } from 'vitest'
+import type { ReferenceSelection } from './reference.js'
+import { expectSelectionClose } from './selection-rule.js'
+
+/** One head of 4 key blocks, one row of queries that sees all of them unless it is causal. */
+function plan(kept: readonly number[], overrides: Partial<HostBlockPlan> = {}): HostBlockPlan {
+  const geometry = { batch: 1, queryHeads: 1, queryLength: 64, keyLength: 256, blockQ: 64, blockK: 64, causal: false }
+  return { ...geometry, bitmap: Uint32Array.of(kept.reduce((bits, c) => bits | (1 << c), 0)), ...overrides }
+}
+
+function reference(
+  kept: readonly number[],
+  scores: number[],
+  gap: number,
+  more: Partial<ReferenceSelection> = {},
+): ReferenceSelection {
+  return {
+    blockQ: 64,
+    blockK: 64,
+    kept: Uint8Array.from({ length: 4 }, (_, c) => Number(kept.includes(c))),
+    scores: Float64Array.from(scores),
+    gap: Float64Array.of(gap),
+    ...more,
+  }
+}
+
+const name = 'the case'
+const close = reference([0, 2], [5, 1, 3.00001, 3], 1e-5)
+
+test('the same selection passes, whatever the gap', () => {
+  expectSelectionClose(plan([0, 2]), close, { name })
+  expectSelectionClose(plan([0, 2]), close, { name, exact: true })
+})
+
+test('another block is refused where the gap is wide, and the message names the row and both sets', () => {
+  const wide = reference([0, 2], [5, 1, 4, 3], 1)
+  expect(() => expectSelectionClose(plan([0, 3]), wide, { name })).toThrow(
+    'the case: query block 0 of head 0, batch 0, keeps key blocks {0,3}, the reference {0,2}; the gap at the cut is 1',
+  )
+})
+
+test('another block of the same mass passes where the gap is close, unless scores are exact', () => {
+  expectSelectionClose(plan([0, 3]), close, { name })
+  expect(() => expectSelectionClose(plan([0, 3]), close, { name, exact: true })).toThrow('scores are exact here')
+})
+
+test('another mass is refused where the gap is close', () => {
+  expect(() => expectSelectionClose(plan([0, 1]), close, { name })).toThrow('the mass kept differs by 0.16')
+  expect(() => expectSelectionClose(plan([0]), close, { name })).toThrow('the mass kept differs')
+})
+
+test('mass is what the reference says it is', () => {
+  const heavy = { ...close, mass: Float64Array.of(1, 1, 1, 2) }
+  expect(() => expectSelectionClose(plan([0, 3]), heavy, { name })).toThrow('the mass kept differs by 0.2')
+})
+
+test('a forced block is always in, also where the reference forgot it', () => {
+  const forced = reference([0, 2], [5, 1, 3, 3], 0, { forced: Uint8Array.of(0, 1, 0, 0) })
+  expect(() => expectSelectionClose(plan([0, 2]), forced, { name })).toThrow('{1} are forced')
+})
+
+test('blocks that no row sees do not count', () => {
+  const causal = { causal: true, queryLength: 64, keyLength: 64 * 4 }
+  expectSelectionClose(plan([0, 2], causal), close, { name })
+  // 300 queries on 256 keys: the first query block of 44 rows sees nothing.
+  const empty = { causal: true, queryLength: 300, bitmap: new Uint32Array(5).fill(0b1111) }
+  const kept = Uint8Array.from([0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1])
+  const { blockQ, blockK } = close
+  expect(() => expectSelectionClose(plan([], empty), { blockQ, blockK, kept }, { name })).toThrow(
+    'query block 0 of head 0',
+  )
+  kept[0] = 1
+  kept[5] = 1
+  kept[10] = 1
+  kept[15] = 1
+  expectSelectionClose(plan([], empty), { blockQ, blockK, kept }, { name })
+})
+
+test('without scores the selection must be the same', () => {
+  const { blockQ, blockK, kept } = close
+  expectSelectionClose(plan([0, 2]), { blockQ, blockK, kept }, { name })
+  expect(() => expectSelectionClose(plan([0, 3]), { blockQ, blockK, kept }, { name })).toThrow(
+    'the rule looks at no score',
+  )
+})
+
+test('a gap of NaN is no excuse', () => {
+  expect(() => expectSelectionClose(plan([0, 3]), { ...close, gap: Float64Array.of(Number.NaN) }, { name })).toThrow(
+    'gap',
+  )
+})
+
+test('a reference of another geometry is refused', () => {
+  expect(() => expectSelectionClose(plan([0]), { ...close, blockK: 128 }, { name })).toThrow(
+    '64×64, the reference of 64×128',
+  )
+  expect(() => expectSelectionClose(plan([0]), { ...close, kept: new Uint8Array(3) }, { name })).toThrow(
+    'kept has 3 blocks',
+  )
+  const { gap: _, ...gapless } = close
+  expect(() => expectSelectionClose(plan([0]), gapless, { name })).toThrow('no gap')
+})

@@ -1,0 +1,90 @@
+import { blockGrid, type HostBlockPlan, hasBlock, lastVisibleKey } from '@sparse-attention/core'
+import type { ReferenceSelection } from './reference.js'
+
+/** Two scores closer than this share of the row's largest may come out in either order in float32. */
+const closeCall = 1e-4
+
+/** What a row keeps, as a share of its mass, may then differ by this much. */
+const massTolerance = 1e-3
+
+export interface SelectionRuleOptions {
+  /** What the message calls the case. */
+  readonly name: string
+  /** The inputs make every score exact, so nothing is too close to call. */
+  readonly exact?: boolean
+}
+
+/**
+ * The rule for selections: a plan keeps the same blocks as the float64 reference in every row whose gap at the cut is
+ * more than 1e-4 of its largest score; in other rows it keeps the same mass within 1e-3; on inputs with exact scores it
+ * is the same everywhere. Forced blocks are always in. Blocks without a visible pair do not count.
+ *
+ * @throws Error naming the case, the row, both selections and the gap
+ */
+export function expectSelectionClose(
+  plan: HostBlockPlan,
+  reference: ReferenceSelection,
+  { name, exact = false }: SelectionRuleOptions,
+): void {
+  if (plan.blockQ !== reference.blockQ || plan.blockK !== reference.blockK) {
+    throw new Error(
+      `${name}: the plan has blocks of ${plan.blockQ}×${plan.blockK}, the reference of ${reference.blockQ}×${reference.blockK}.`,
+    )
+  }
+  const { queryBlocks, keyBlocks } = blockGrid(plan)
+  const blocks = plan.batch * plan.queryHeads * queryBlocks * keyBlocks
+  for (const field of ['kept', 'forced', 'scores', 'mass'] as const) {
+    const length = reference[field]?.length ?? blocks
+    if (length !== blocks)
+      throw new Error(`${name}: the reference's ${field} has ${length} blocks, expected ${blocks}.`)
+  }
+  if (reference.scores && !reference.gap) throw new Error(`${name}: the reference has scores, but no gap.`)
+
+  for (let b = 0; b < plan.batch; b++) {
+    for (let h = 0; h < plan.queryHeads; h++) {
+      for (let a = 0; a < queryBlocks; a++) checkRow(b, h, a)
+    }
+  }
+
+  function checkRow(b: number, h: number, a: number): void {
+    const row = (b * plan.queryHeads + h) * queryBlocks + a
+    const lastRow = Math.min((a + 1) * plan.blockQ, plan.queryLength) - 1
+    const visible = Math.max(0, Math.ceil((lastVisibleKey(plan, lastRow) + 1) / plan.blockK))
+    const actual: number[] = []
+    const expected: number[] = []
+    const missing: number[] = []
+    for (let c = 0; c < visible; c++) {
+      const at = row * keyBlocks + c
+      const kept = hasBlock(plan, b, h, a, c)
+      if (kept) actual.push(c)
+      if (reference.kept[at]) expected.push(c)
+      if (reference.forced?.[at] && !kept) missing.push(c)
+    }
+    const fail: (reason: string) => never = (reason) => {
+      throw new Error(
+        `${name}: query block ${a} of head ${h}, batch ${b}, keeps key blocks {${actual}}, the reference {${expected}}; ${reason}.`,
+      )
+    }
+    if (missing.length > 0) fail(`{${missing}} are forced`)
+    if (actual.join() === expected.join()) return
+    if (exact) fail('scores are exact here, so the selection must be the same')
+    if (!reference.scores || !reference.gap) fail('the rule looks at no score, so the selection must be the same')
+
+    let largest = 0
+    for (let c = 0; c < visible; c++) {
+      const score = Math.abs(reference.scores[row * keyBlocks + c]!)
+      if (score > largest) largest = score // false for NaN: not a candidate
+    }
+    const gap = reference.gap[row]!
+    if (!(gap <= closeCall * largest))
+      fail(`the gap at the cut is ${gap}, more than ${closeCall} of the largest score ${largest}`)
+
+    const masses = reference.mass ?? reference.scores
+    const massOf = (kept: readonly number[]) => kept.reduce((sum, c) => sum + (masses[row * keyBlocks + c]! || 0), 0)
+    const total = massOf(Array.from({ length: visible }, (_, c) => c))
+    const difference = Math.abs(massOf(actual) - massOf(expected)) / (total || 1)
+    if (!(difference <= massTolerance)) {
+      fail(`the scores at the cut are close, but the mass kept differs by ${difference}, more than ${massTolerance}`)
+    }
+  }
+}
