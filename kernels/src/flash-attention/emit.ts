@@ -1,0 +1,246 @@
+import type { DType, KernelSource } from '@sparse-attention/core'
+import { addressFields, uniformStruct } from '../shared/uniforms.js'
+import { elementsPerUnit, indent, LOWEST, packUnit, range, unitType, unpackUnit } from '../shared/wgsl.js'
+
+export interface FlashAttentionOptions {
+  readonly dtype: DType
+  /** Multiple of 8, at most 256. */
+  readonly headDim: number
+  readonly causal: boolean
+}
+
+/** Query rows per workgroup. Plan blocks are multiples of it. */
+export const ROWS = 64
+
+/** Most head dimensions that one invocation holds in registers, for q and for the accumulator. */
+const MAX_SLICE = 64
+
+/** Keys per online-softmax step: independent dot products hide latency, few enough to stay in registers. */
+const STEP = 4
+
+export const flashAttentionUniforms = {
+  ...addressFields('q'),
+  ...addressFields('k'),
+  ...addressFields('v'),
+  ...addressFields('out'),
+  query_heads: 'u32',
+  group_size: 'u32',
+  query_length: 'u32',
+  key_length: 'u32',
+  /** key_length − query_length: query i sees keys j ≤ i + query_offset. */
+  query_offset: 'i32',
+  /** scale · log2(e): scores are in base 2. */
+  scale: 'f32',
+  first_row_block: 'u32',
+  row_blocks: 'u32',
+  /** 1: every key block is computed and the plan is not read. */
+  dense: 'u32',
+  plan_block_q: 'u32',
+  plan_block_k: 'u32',
+  plan_rows: 'u32',
+  plan_words: 'u32',
+} as const
+
+/** How head_dim is split into slices of a row, each held by one invocation, and how many keys a tile holds. */
+function tiling(headDim: number): { slices: number; slice: number; tileKeys: number } {
+  const slices = Math.ceil(headDim / MAX_SLICE)
+  const slice = Math.ceil(headDim / 8 / slices) * 8
+  // K and V tiles of at most 4 KiB each, so that a device with 16 KiB of workgroup memory is enough.
+  const tileKeys = Math.max(STEP, Math.min(16, 2 ** Math.floor(Math.log2(1024 / (slices * slice)))))
+  return { slices, slice, tileKeys }
+}
+
+/**
+ * Flash attention forward, portable tier: plain WebGPU, f32 math, f32 or packed f16 storage.
+ *
+ * A row of queries belongs to `slices` invocations, each holding a slice of at most 64 dimensions of q and of the
+ * accumulator. K and V pass through workgroup memory in small tiles that all rows read at the same address.
+ */
+export function emitFlashAttention({ dtype, headDim, causal }: FlashAttentionOptions): KernelSource {
+  const { slices, slice, tileKeys } = tiling(headDim)
+  const partial = slices > 1
+  const perUnit = elementsPerUnit(dtype)
+  const vec4PerUnit = perUnit / 4
+  const rowVec4 = (slices * slice) / 4
+  const workgroupSize = ROWS * slices
+  const lanes = range(STEP)
+  const unitTargets = (array: string, at: string) => range(vec4PerUnit).map((i) => `${array}[${at} + ${i}u]`)
+
+  const stage = (name: 'k' | 'v') => `\
+${unitTargets(`${name}_tile`, 'at')
+  .map((target) => `${target} = vec4<f32>();`)
+  .join(' ')}
+if (inside) {
+  let unit = ${name}[${name}_head + key * u.${name}_row_stride + unit_in_row];
+  ${indent(unpackUnit(dtype, 'unit', unitTargets(`${name}_tile`, 'at')), 2)}
+}`
+
+  /** Dot products of this invocation's slice of q with STEP keys, the tile rows `keys[j]`. */
+  const dots = (keys: (j: number) => string) => `\
+${lanes.map((j) => `let k${j} = ${keys(j)} * ROW_VEC4 + first_vec4;`).join('\n')}
+${lanes.map((j) => `var s${j} = 0.0;`).join(' ')}
+for (var d = 0u; d < SLICE_VEC4; d++) {
+  ${lanes.map((j) => `s${j} += dot(query[d], k_tile[k${j} + d]);`).join('\n  ')}
+}`
+
+  const partialScores = `
+for (var j = 0u; j < TILE_KEYS; j += ${STEP}u) {
+  ${indent(
+    dots((j) => `(j + ${j}u)`),
+    2,
+  )}
+  ${lanes.map((j) => `partial[(slice_index * TILE_KEYS + j + ${j}u) * ROWS + row_in_block] = s${j};`).join('\n  ')}
+}
+workgroupBarrier();`
+
+  const sumOfPartials = lanes
+    .map((j) => {
+      const terms = range(slices).map((t) => `partial[(${t}u * TILE_KEYS + key${j}) * ROWS + row_in_block]`)
+      return `let s${j} = ${terms.join(' + ')};`
+    })
+    .join('\n')
+
+  const code = `\
+// Flash attention forward, dense or over a block plan, ${causal ? 'causal (bottom-right)' : 'not causal'}:
+// out = softmax(scale · q kᵀ) v, and the LSE of each row. FlashAttention-2 (arXiv 2307.08691), Algorithm 1,
+// on plain WebGPU: f32 math, ${dtype} storage, head_dim ${headDim}.
+//
+// Axes: B batch, Hq and Hkv query and KV heads, Lq and Lk query and key length, D head_dim.
+// q, out [B, Hq, Lq, D] and k, v [B, Hkv, Lk, D] ${dtype}, strided, read and written 16 bytes at a time.
+// lse [B, Hq, Lq] f32 bits, natural log, −∞ (0xff800000) for rows that see no key.
+// plan u32[B, Hq, nq, ceil(nk/32)]: bit c of a row says that key block c is computed.
+//
+// A workgroup computes ${ROWS} query rows of one head with ${workgroupSize} invocations, ${slices} for each row.
+// Invocation (slice, row) holds ${slice} dimensions of its row's q and accumulator.
+${uniformStruct('Uniforms', flashAttentionUniforms)}
+
+@group(0) @binding(0) var<uniform> u: Uniforms;
+@group(0) @binding(1) var<storage, read> q: array<${unitType(dtype)}>;
+@group(0) @binding(2) var<storage, read> k: array<${unitType(dtype)}>;
+@group(0) @binding(3) var<storage, read> v: array<${unitType(dtype)}>;
+@group(0) @binding(4) var<storage, read_write> out: array<${unitType(dtype)}>;
+@group(0) @binding(5) var<storage, read_write> lse: array<u32>;
+@group(0) @binding(6) var<storage, read> plan: array<u32>;
+
+const ROWS = ${ROWS}u;
+const TILE_KEYS = ${tileKeys}u;
+const UNITS = ${headDim / perUnit}u; // 16-byte units of one row in memory
+const TILE_UNITS = ${(slices * slice) / perUnit}u; // the same, padded to whole slices
+const SLICE_UNITS = ${slice / perUnit}u;
+const ROW_VEC4 = ${rowVec4}u; // vec4 of one row of a tile
+const SLICE_VEC4 = ${slice / 4}u;
+
+var<workgroup> k_tile: array<vec4<f32>, ${tileKeys * rowVec4}>;
+var<workgroup> v_tile: array<vec4<f32>, ${tileKeys * rowVec4}>;
+${partial ? `var<workgroup> partial: array<f32, ${slices * tileKeys * ROWS}>; // scores of one slice: [slice][key][row]\n` : ''}
+@compute @workgroup_size(${workgroupSize})
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let head = workgroup.y;
+  let batch = workgroup.z;
+  let kv_head = head / u.group_size;
+  // Late rows see the most keys under causality: they start first, so that no long row is left at the end.
+  let row_block = u.first_row_block + u.row_blocks - 1u - workgroup.x;
+  let row_in_block = local % ROWS;
+  let slice_index = local / ROWS;
+  let first_vec4 = slice_index * SLICE_VEC4;
+  let first_unit = slice_index * SLICE_UNITS;
+  let row = row_block * ROWS + row_in_block;
+  let live = row < u.query_length;
+
+  // Keys before these ends are visible: to this row, and to any row of the workgroup.
+  ${
+    causal
+      ? `let row_end = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));
+  let last_row = min((row_block + 1u) * ROWS, u.query_length) - 1u;
+  let block_end = u32(clamp(i32(last_row) + u.query_offset + 1, 0, i32(u.key_length)));`
+      : `let row_end = u.key_length;
+  let block_end = u.key_length;`
+  }
+
+  let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + first_unit;
+  let k_head = u.k_offset + batch * u.k_batch_stride + kv_head * u.k_head_stride;
+  let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
+  var query: array<vec4<f32>, SLICE_VEC4>;
+  for (var i = 0u; i < SLICE_UNITS; i++) {
+    if (live && first_unit + i < UNITS) {
+      let unit = q[q_row + i];
+      ${indent(unpackUnit(dtype, 'unit', unitTargets('query', `i * ${vec4PerUnit}u`)), 6)}
+    }
+  }
+  // Scaled before the product: huge f16 inputs would lose more after it.
+  for (var d = 0u; d < SLICE_VEC4; d++) { query[d] *= u.scale; }
+  var acc: array<vec4<f32>, SLICE_VEC4>;
+  var row_max = ${LOWEST};
+  var row_sum = 0.0;
+
+  let plan_row = u.plan_rows * (batch * u.query_heads + head) + row_block * ROWS / u.plan_block_q;
+  for (var word = 0u; word < u.plan_words; word++) {
+    var bits = 0xffffffffu;
+    if (u.dense == 0u) { bits = plan[plan_row * u.plan_words + word]; }
+    while (bits != 0u) {
+      let span_start = (word * 32u + firstTrailingBit(bits)) * u.plan_block_k;
+      bits &= bits - 1u;
+      let span_end = min(span_start + u.plan_block_k, block_end);
+      for (var tile = span_start; tile < span_end; tile += TILE_KEYS) {
+        workgroupBarrier();
+        for (var index = local; index < TILE_KEYS * TILE_UNITS; index += ${workgroupSize}u) {
+          let key = tile + index / TILE_UNITS;
+          let unit_in_row = index % TILE_UNITS;
+          let at = index * ${vec4PerUnit}u;
+          let inside = key < u.key_length && unit_in_row < UNITS;
+          ${indent(stage('k'), 10)}
+          ${indent(stage('v'), 10)}
+        }
+        workgroupBarrier();${indent(partial ? partialScores : '', 8)}
+        // Keys of the tile that this row sees.
+        let visible = u32(clamp(i32(min(row_end, span_end)) - i32(tile), 0, i32(TILE_KEYS)));
+        // Online softmax (Milakov and Gimelshein 2018), ${STEP} keys a step. Past the last visible key the lanes repeat
+        // it with weight 0: no row reads what it must not see, whatever lies there.
+        for (var j = 0u; j < visible; j += ${STEP}u) {
+          ${lanes.map((j) => `let key${j} = min(j + ${j}u, visible - 1u);`).join('\n          ')}
+          ${indent(partial ? sumOfPartials : dots((j) => `key${j}`), 10)}
+          let top = max(max(s0, s1), max(s2, s3));
+          if (top > row_max) {
+            // The difference may overflow on huge logits; any number below −126 gives the same 0.
+            let rescale = exp2(max(row_max - top, -1000.0));
+            row_max = top;
+            row_sum *= rescale;
+            for (var d = 0u; d < SLICE_VEC4; d++) { acc[d] *= rescale; }
+          }
+          let p0 = exp2(s0 - row_max);
+          ${lanes
+            .slice(1)
+            .map((j) => `let p${j} = select(0.0, exp2(s${j} - row_max), j + ${j}u < visible);`)
+            .join('\n          ')}
+          row_sum += ${lanes.map((j) => `p${j}`).join(' + ')};
+          ${lanes.map((j) => `let v${j} = key${j} * ROW_VEC4 + first_vec4;`).join('\n          ')}
+          for (var d = 0u; d < SLICE_VEC4; d++) {
+            acc[d] += ${lanes.map((j) => `p${j} * v_tile[v${j} + d]`).join(' + ')};
+          }
+        }
+      }
+    }
+  }
+
+  if (!live) { return; }
+  let empty = row_sum == 0.0;
+  let inverse = select(1.0 / row_sum, 0.0, empty);
+  let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row * u.out_row_stride + first_unit;
+  for (var d = 0u; d < SLICE_VEC4; d++) { acc[d] *= inverse; }
+  for (var i = 0u; i < SLICE_UNITS; i++) {
+    if (first_unit + i < UNITS) { out[out_row + i] = ${packUnit(dtype, unitTargets('acc', `i * ${vec4PerUnit}u`))}; }
+  }
+  if (slice_index == 0u) {
+    let natural = (row_max + log2(row_sum)) * 0.6931471805599453;
+    lse[(batch * u.query_heads + head) * u.query_length + row] = select(bitcast<u32>(natural), 0xff800000u, empty);
+  }
+}
+`
+  return {
+    label: 'flash-attention',
+    code,
+    bindings: ['uniform', 'read', 'read', 'read', 'read_write', 'read_write', 'read'],
+    workgroupSize,
+    workgroupBytes: 2 * tileKeys * rowVec4 * 16 + (partial ? slices * tileKeys * ROWS * 4 : 0),
+  }
+}

@@ -1,0 +1,23 @@
+import { type AttentionFrame, type BlockPlanData, blockGrid } from '@sparse-attention/core'
+import type { blockGridUniforms } from './blocks.js'
+
+/** An unwritten block plan for a call, in the attention's own plan memory. */
+export function newBlockPlan(frame: AttentionFrame, blockQ: number, blockK: number): BlockPlanData {
+  const { batch, queryHeads, queryLength, keyLength, causal } = frame
+  const { queryBlocks, wordsPerRow } = blockGrid({ queryLength, keyLength, blockQ, blockK })
+  const bitmap = frame.planBuffer(batch * queryHeads * queryBlocks * wordsPerRow * 4)
+  return { kind: 'block', bitmap, batch, queryHeads, queryLength, keyLength, blockQ, blockK, causal }
+}
+
+export function blockGridValues(plan: BlockPlanData): Record<keyof typeof blockGridUniforms, number> {
+  const { queryBlocks, keyBlocks, wordsPerRow } = blockGrid(plan)
+  return {
+    query_length: plan.queryLength,
+    query_offset: plan.keyLength - plan.queryLength,
+    block_q: plan.blockQ,
+    block_k: plan.blockK,
+    query_blocks: queryBlocks,
+    key_blocks: keyBlocks,
+    words: wordsPerRow,
+  }
+}

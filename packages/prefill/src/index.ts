@@ -1,0 +1,2 @@
+export { methods } from './methods.js'
+export * from './xattention/index.js'

@@ -1,0 +1,1 @@
+export { type XAttentionOptions, xattention } from './method.js'

@@ -1,0 +1,101 @@
+import { type Dispatch, defineMethod, type MethodFactory, type OptionValue } from '@sparse-attention/core'
+import {
+  antidiagonalScores,
+  blockSums,
+  chunkBytes,
+  chunkRows,
+  flashAttention,
+  forcedBlocks,
+  newBlockPlan,
+  perHeadTable,
+  rowSoftmax,
+  selectTopP,
+} from '@sparse-attention/kernels'
+
+export interface XAttentionOptions extends Readonly<Record<string, OptionValue>> {
+  /** Share τ of the estimated mass that each row of blocks keeps; a number or [layer][head]. 1 is dense. Default 0.9. */
+  readonly threshold: number | readonly (readonly number[])[]
+  /** Stride S of the antidiagonals: larger is cheaper and coarser. 4, 8 or 16; default 16. */
+  readonly stride: number
+  /** Tokens per side of a block, 64 or 128; default 128, the paper's. */
+  readonly blockSize: number
+}
+
+/** Scores kept in scratch at once; longer inputs are estimated in chunks of rows. */
+const SCORE_BYTES = 64 * 2 ** 20
+
+/**
+ * XAttention: an antidiagonal crosses every vertical and slash line of a tile, so sums along strided antidiagonals rank
+ * blocks. Causal and not causal; arXiv 2503.16428.
+ */
+export const xattention: MethodFactory<XAttentionOptions> = defineMethod<XAttentionOptions>({
+  id: 'xattention',
+  title: 'XAttention',
+  phase: 'prefill',
+  summary: 'Ranks 128×128 blocks by strided antidiagonal scores and keeps a share of their mass.',
+  citation: {
+    title: 'XAttention: Block Sparse Attention with Antidiagonal Scoring',
+    authors: 'Xu, Xiao, Huang, Guo, Han',
+    year: 2025,
+    arxiv: '2503.16428',
+    url: 'https://arxiv.org/abs/2503.16428',
+  },
+  options: {
+    threshold: {
+      type: 'per-head',
+      default: 0.9,
+      min: 0,
+      max: 1,
+      description: 'Share of the estimated mass that each row of blocks keeps',
+    },
+    stride: { type: 'choice', default: 16, choices: [4, 8, 16], description: 'Stride of the antidiagonals' },
+    blockSize: { type: 'choice', default: 128, choices: [64, 128], description: 'Tokens per side of a block' },
+  },
+  capabilities: {
+    causal: [true, false],
+    queryLength: 'any',
+    dtypes: ['f32', 'f16'],
+    headDim: { multipleOf: 8, max: 256 },
+  },
+  neutral: { threshold: 1 },
+  // Below 4k tokens rows have few blocks, and 0.9 of the mass is nearly all of them.
+  scaled: (keyLength) => (keyLength < 4096 ? { threshold: 0.6, blockSize: 64 } : { threshold: 0.8 }),
+
+  async create(runtime, config, { threshold, stride, blockSize }) {
+    const { causal, queryHeads } = config
+    const [scores, softmax, sums, forced, select, attend] = await Promise.all([
+      antidiagonalScores(runtime, config, stride),
+      rowSoftmax(runtime, causal, stride),
+      blockSums(runtime, stride, blockSize),
+      forcedBlocks(runtime, causal, { sinkBlocks: causal ? 1 : 0, diagonal: causal }),
+      selectTopP(runtime, causal),
+      flashAttention(runtime, config),
+    ])
+    const thresholds = perHeadTable(runtime, 'threshold', threshold, queryHeads)
+    return {
+      plan(frame) {
+        const layer = thresholds.layer(frame.context.layer)
+        if (thresholds.min >= 1) return { plan: { kind: 'dense' }, dispatches: [] }
+
+        const heads = frame.batch * queryHeads
+        const plan = newBlockPlan(frame, blockSize, blockSize)
+        const queryBlocks = Math.ceil(frame.queryLength / blockSize)
+        const keyBlocks = Math.ceil(frame.keyLength / blockSize)
+        const rows = Math.ceil(frame.queryLength / stride)
+        const columns = Math.ceil(frame.keyLength / stride)
+        const chunks = chunkRows(rows, columns, blockSize / stride, heads, SCORE_BYTES)
+
+        const cells = frame.scratch(chunkBytes(heads, chunks[0]!))
+        const weights = frame.scratch(heads * queryBlocks * keyBlocks * 4)
+        const estimate: Dispatch[] = chunks.flatMap((chunk) => [
+          scores(frame, chunk, cells),
+          softmax(frame, chunk, cells),
+          sums(frame, chunk, cells, weights),
+        ])
+        return { plan, dispatches: [...estimate, forced(plan), select(plan, weights, thresholds.slice, layer)] }
+      },
+      attend,
+      dispose: () => thresholds.dispose(),
+    }
+  },
+})
