@@ -2,8 +2,10 @@ import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { brotliDecompressSync } from 'node:zlib'
 import ts from 'typescript'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readTar } from './cache.js'
 import { findGpu } from './gpu.js'
 import { hasSwiftShader } from './swiftshader.js'
 
@@ -62,9 +64,8 @@ async function run(
   })
 }
 
-/** Leaves `device` and a `readBack()` that computes 2⁰, 2¹, … on it. */
-const useGpu = `
-  const { gpu } = await findGpu({ adapter: 'software', onNotice() {} })
+/** From a `gpu`, makes a `device` and a `readBack()` that computes 2⁰, 2¹, … on it. */
+const compute = `
   const device = await (await gpu.requestAdapter()).requestDevice()
   const module = device.createShaderModule({ code: \`
     @group(0) @binding(0) var<storage, read_write> x: array<u32>;
@@ -91,6 +92,7 @@ const useGpu = `
     staging.unmap()
     return values.join()
   }`
+const useGpu = `const { gpu } = await findGpu({ adapter: 'software', onNotice() {} }); ${compute}`
 const powers = '1,2,4,8,16,32,64,128\n'
 
 const softwareNotice = /sparse-attention: using a software adapter \(.*SwiftShader.*\) on the CPU/
@@ -141,6 +143,23 @@ describe.runIf(hasSwiftShader)('on SwiftShader', () => {
     expect(await run(`await (async () => { ${useGpu}; ${end} })()`)).toEqual({ code: 0, stdout: powers, stderr: '' })
   })
 
+  test('a GPU that nobody holds any more does not crash the process', async () => {
+    const imports = ['dawn', 'swiftshader'].map(
+      (name) => `import(${JSON.stringify(join(folder, 'complete', 'node', `${name}.js`))})`,
+    )
+    const program = `
+      const [{ createGpu, installGlobals }, { loadSwiftShader }] = await Promise.all([${imports}])
+      const dawn = await loadSwiftShader()
+      installGlobals(dawn)
+      await (async () => {
+        const gpu = createGpu(dawn)
+        ${compute}
+        console.log(await readBack())
+      })()
+      for (let i = 0; i < 5; i++) { await new Promise((r) => setTimeout(r, 10)); gc() }`
+    expect(await run(program)).toEqual({ code: 0, stdout: powers, stderr: '' })
+  })
+
   test('the notice comes once, on stderr', async () => {
     const { code, stdout, stderr } = await run(
       `await findGpu({ adapter: 'software' }); await findGpu({ adapter: 'software' })`,
@@ -157,24 +176,44 @@ describe.runIf(hasSwiftShader)('on SwiftShader', () => {
     expect(stderr).toBe('')
   })
 
-  test('a Vulkan loader on the system without drivers does not get in the way', async () => {
-    // The package's own loader stands in for the system's, found as the system's would be.
-    const chromium = await readFile(join(nodeModules, '@sparticuz', 'chromium', 'bin', 'swiftshader.tar.br'))
-    const { brotliDecompressSync } = await import('node:zlib')
-    const { readTar } = await import('./cache.js')
-    const system = await mkdtemp(join(folder, 'system-'))
-    await writeFile(join(system, 'libvulkan.so.1'), readTar(brotliDecompressSync(chromium)).get('libvulkan.so.1')!)
-    const env = { LD_LIBRARY_PATH: system, VK_ICD_FILENAMES: '/dev/null/no-driver.json' }
-    const program = `${useGpu.replace("'software'", "'auto'")}; console.log(await readBack())`
-    const { code, stdout, stderr } = await run(program, { env })
-    expect({ code, stdout }).toEqual({ code: 0, stdout: powers })
-    expect(stderr).toContain('Found no drivers') // Dawn's own warning: the loader was there and was asked
-  })
+  describe('with a Vulkan loader on the system', () => {
+    let system: string
+    beforeAll(async () => {
+      // The package's own loader stands in for the system's, found as the system's would be.
+      const archive = await readFile(join(nodeModules, '@sparticuz', 'chromium', 'bin', 'swiftshader.tar.br'))
+      system = await mkdtemp(join(folder, 'system-'))
+      for (const [name, bytes] of readTar(brotliDecompressSync(archive))) await writeFile(join(system, name), bytes)
+    })
+    const env = (drivers: string) => ({ LD_LIBRARY_PATH: system, VK_ICD_FILENAMES: drivers })
+    const noDriver = '/dev/null/driver.json'
+    const cpuDriver = () => join(system, 'vk_swiftshader_icd.json')
+    const collect = 'for (let i = 0; i < 5; i++) { await new Promise((r) => setTimeout(r, 10)); gc() }'
 
-  test('hardware is not silently replaced', async () => {
-    const report = `await findGpu({ adapter: 'hardware' }).catch((e) => console.log(e.code, e.message))`
-    const { stdout } = await run(report, { env: { VK_ICD_FILENAMES: '/dev/null/no-driver.json' } })
-    expect(stdout).toMatch(/^WEBGPU_UNAVAILABLE No GPU was found.*adapter: 'auto' or 'software'/)
+    test('without drivers: unpacks SwiftShader', async () => {
+      const program = `${useGpu.replace("'software'", "'auto'")}; ${collect}; console.log(await readBack())`
+      const { code, stdout, stderr } = await run(program, { env: env(noDriver) })
+      expect({ code, stdout }).toEqual({ code: 0, stdout: powers })
+      expect(stderr).toContain('Found no drivers') // Dawn's own warning: the loader was there and was asked
+    })
+
+    test('with a driver for the CPU: uses it, says so and unpacks nothing', async () => {
+      const home = await mkdtemp(join(folder, 'home-'))
+      const program = `${useGpu.replace("'software', onNotice() {}", "'auto'")}; console.log(await readBack())`
+      const { code, stdout, stderr } = await run(program, { env: { HOME: home, ...env(cpuDriver()) } })
+      expect({ code, stdout }).toEqual({ code: 0, stdout: powers })
+      expect(stderr).toMatch(softwareNotice)
+      expect(await readdir(home)).toEqual([])
+    })
+
+    test.each([
+      ['no driver', () => noDriver, /^WEBGPU_UNAVAILABLE No GPU was found\. .*adapter: 'auto' or 'software'/],
+      ['only a driver for the CPU', cpuDriver, /^WEBGPU_UNAVAILABLE No GPU was found, only SwiftShader/],
+    ])("adapter 'hardware' is not replaced in silence: %s", async (_, driver, message) => {
+      const report = `await findGpu({ adapter: 'hardware' }).catch((e) => console.log(e.code, e.message)); ${collect}`
+      const { code, stdout } = await run(report, { env: env(driver()) })
+      expect(stdout).toMatch(message)
+      expect(code).toBe(0)
+    })
   })
 
   test('globals that are there stay, the others are installed', async () => {
