@@ -2,4 +2,4 @@ import type { MethodFactory } from '@sparse-attention/core'
 import { xattention } from './xattention/method.js'
 
 /** The methods of this package, for lists that read what a method says of itself. */
-export const methods: readonly MethodFactory<never>[] = [xattention as unknown as MethodFactory<never>]
+export const methods: readonly MethodFactory[] = [xattention as MethodFactory]

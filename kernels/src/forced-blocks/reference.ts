@@ -1,0 +1,19 @@
+import { type HostBlockPlan, lastVisibleKey } from '@sparse-attention/core'
+
+/** Is block (a, c) forced, and is any pair in it visible? */
+export function forcedBlockReference(
+  plan: Omit<HostBlockPlan, 'bitmap'>,
+  a: number,
+  c: number,
+  { sinkBlocks, diagonal }: { sinkBlocks: number; diagonal: boolean },
+): boolean {
+  const lastRow = Math.min((a + 1) * plan.blockQ, plan.queryLength) - 1
+  if (lastVisibleKey(plan, lastRow) < c * plan.blockK) return false
+  if (c < sinkBlocks) return true
+  if (!diagonal) return false
+  for (let row = a * plan.blockQ; row <= lastRow; row++) {
+    const position = row + plan.keyLength - plan.queryLength
+    if (position >= 0 && Math.floor(position / plan.blockK) === c) return true
+  }
+  return false
+}

@@ -1,0 +1,42 @@
+import { expect, test } from 'vitest'
+import { emitAntidiagonalScores } from './antidiagonal-scores/emit.js'
+import { emitBlockSums } from './block-sums/emit.js'
+import { emitFlashAttention } from './flash-attention/emit.js'
+import { emitForcedBlocks } from './forced-blocks/emit.js'
+import { emitRowSoftmax } from './row-softmax/emit.js'
+import { emitSelectTopP } from './select-top-p/emit.js'
+
+/*
+ * One example of every kernel and tier, to read and to review: head_dim 64, causal. After a change to an emitter run
+ * `pnpm exec vitest run kernels/src/wgsl.test.ts -u` and look at the difference.
+ */
+const example = { headDim: 64, causal: true } as const
+
+const kernels = [
+  emitFlashAttention({ ...example, dtype: 'f16' }),
+  emitAntidiagonalScores({ ...example, dtype: 'f16', stride: 16 }),
+  emitRowSoftmax(true),
+  emitBlockSums(),
+  emitForcedBlocks(true),
+  emitSelectTopP(true),
+]
+
+test.each(kernels)('$label', async ({ label, code }) => {
+  await expect(code).toMatchFileSnapshot(`../wgsl/${label}.portable.wgsl`)
+})
+
+test('kernels fit the default limits of WebGPU', () => {
+  const heads = [8, 64, 72, 80, 96, 128, 192, 256]
+  const every = [
+    ...kernels,
+    ...heads.flatMap((headDim) => [
+      emitFlashAttention({ headDim, causal: false, dtype: 'f32' }),
+      emitFlashAttention({ headDim, causal: false, dtype: 'f16' }),
+    ]),
+  ]
+  for (const { label, workgroupBytes, workgroupSize, bindings } of every) {
+    expect(workgroupBytes, label).toBeLessThanOrEqual(16384)
+    expect(workgroupSize, label).toBeLessThanOrEqual(256)
+    expect(bindings.filter((kind) => kind !== 'uniform').length, label).toBeLessThanOrEqual(8)
+  }
+})
