@@ -151,12 +151,11 @@ describe.runIf(hasSwiftShader)('on SwiftShader', () => {
       const [{ createGpu, installGlobals }, { loadSwiftShader }] = await Promise.all([${imports}])
       const dawn = await loadSwiftShader()
       installGlobals(dawn)
-      await (async () => {
-        const gpu = createGpu(dawn)
-        ${compute}
-        console.log(await readBack())
-      })()
-      for (let i = 0; i < 5; i++) { await new Promise((r) => setTimeout(r, 10)); gc() }`
+      let gpu = createGpu(dawn)
+      ${compute}
+      gpu = undefined
+      for (let i = 0; i < 5; i++) { await new Promise((r) => setTimeout(r, 10)); gc(); await readBack() }
+      console.log(await readBack())`
     expect(await run(program)).toEqual({ code: 0, stdout: powers, stderr: '' })
   })
 
