@@ -1,0 +1,15 @@
+import { run } from './run.js'
+
+const controller: AbortController = new AbortController()
+// Once: a second Ctrl-C ends the process at once, as without a handler.
+process.once('SIGINT', () => controller.abort())
+// A reader that goes away, such as `head`, has seen enough.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+})
+
+process.exitCode = await run(process.argv.slice(2), {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  signal: controller.signal,
+})

@@ -1,0 +1,21 @@
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+
+const require: NodeJS.Require = createRequire(import.meta.url)
+
+/** Version of this package. The path is right from `src` and from `dist`. */
+export const cliVersion: string = (require('../package.json') as { version: string }).version
+
+/** Version of an installed package, without loading it; undefined when there is none. */
+export function installedVersion(name: string): string | undefined {
+  for (const folder of require.resolve.paths(name) ?? []) {
+    try {
+      const manifest: unknown = JSON.parse(readFileSync(join(folder, name, 'package.json'), 'utf8'))
+      return (manifest as { version?: string }).version
+    } catch {
+      // not here: look in the next folder up, as Node does
+    }
+  }
+  return undefined
+}

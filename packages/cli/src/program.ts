@@ -1,0 +1,34 @@
+import { Command } from 'commander'
+import { attendCommand } from './commands/attend.js'
+import { doctorCommand } from './commands/doctor.js'
+import { methodsCommand } from './commands/methods.js'
+import { cliVersion } from './package-info.js'
+import { progressBar } from './progress.js'
+import type { Output, Terminal } from './terminal.js'
+
+/** The command line: verbs and their options. Errors are thrown, for `run` to report. */
+export function createProgram(terminal: Terminal): Command {
+  const output = (json: boolean): Output => ({
+    json,
+    signal: terminal.signal,
+    log: (line) => terminal.stderr.write(`${line}\n`),
+    result: (value, text) => terminal.stdout.write(`${json ? JSON.stringify(value) : text}\n`),
+    progress: (total) => progressBar(terminal.stderr, total, !json),
+  })
+  const program = new Command('sparse-attention')
+    .description('Sparse attention on WebGPU: look at this machine, list methods, run them on your tensors.')
+    .version(cliVersion)
+  for (const command of [doctorCommand, methodsCommand, attendCommand]) program.addCommand(command(output))
+  for (const command of family(program)) {
+    command.exitOverride().configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+      outputError: () => {}, // `run` reports
+    })
+  }
+  return program
+}
+
+function family(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(family)]
+}

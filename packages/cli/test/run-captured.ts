@@ -1,0 +1,28 @@
+import { Writable } from 'node:stream'
+import { run } from '../src/run.js'
+
+export interface Captured {
+  readonly exitCode: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a command line in this process and keeps what it prints. */
+export async function runCaptured(
+  argv: readonly string[],
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Captured> {
+  const stdout = new Sink()
+  const stderr = new Sink()
+  const exitCode = await run(argv, { stdout, stderr, signal })
+  return { exitCode, stdout: stdout.text, stderr: stderr.text }
+}
+
+class Sink extends Writable {
+  text = ''
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.text += chunk.toString()
+    done()
+  }
+}
