@@ -30,6 +30,8 @@ export interface RuntimeOptions {
   readonly scratchBudgetBytes?: number
   /** Whether the adapter runs on the CPU. Default: found out from its description. */
   readonly software?: boolean
+  /** Less work in one dispatch or submit than the adapter's class allows, e.g. to share a GPU smoothly with a page. */
+  readonly work?: Partial<WorkBudget>
 }
 
 /** How much work goes into one dispatch and one submit, so that no watchdog resets the device. */
@@ -70,7 +72,7 @@ export class Runtime implements Disposable {
     this.tierReports = reportTiers(device, this.adapterInfo)
     this.tier = chooseTier(this.tierReports, options.tier ?? 'auto')
     this.software = options.software ?? isSoftware(this.adapterInfo)
-    this.work = this.software ? softwareBudget : hardwareBudget
+    this.work = { ...(this.software ? softwareBudget : hardwareBudget), ...options.work }
     this.scratch = new Arena(device, options.scratchBudgetBytes ?? 2 ** 30)
     this.uniforms = new UniformCache(device)
     this.#pipelines = new PipelineCache(device)

@@ -3,8 +3,11 @@ import { type AttentionAnswer, type AttentionProblem, forEachRow } from './oracl
 
 const { fround } = Math
 
-/** In which order sums run. Both are equally plain; their rounding errors differ. */
-export type SummationOrder = 'forward' | 'backward'
+/**
+ * Two equally plain ways with different rounding errors: sums run forward and exp is the natural one; or they run
+ * backward, and the logits are scaled by scale·log₂e for exp2. GPUs have no other exponential than exp2.
+ */
+export type PlainForm = 'natural' | 'base-2'
 
 /**
  * The same attention as a plain loop in the precision of the dtype: inputs rounded to it, every operation rounded to
@@ -13,13 +16,14 @@ export type SummationOrder = 'forward' | 'backward'
 export function plainAttention(
   problem: AttentionProblem,
   dtype: DType,
-  order: SummationOrder = 'forward',
+  form: PlainForm = 'natural',
 ): AttentionAnswer<Float32Array> {
   const { headDim } = problem
   const q = roundTo(dtype, problem.q)
   const k = roundTo(dtype, problem.k)
   const v = roundTo(dtype, problem.v)
-  const scale = fround(problem.scale)
+  const natural = form === 'natural'
+  const scale = fround(natural ? problem.scale : problem.scale * Math.LOG2E)
   const rows = problem.batch * problem.queryHeads * problem.queryLength
   const out = new Float32Array(rows * headDim)
   const lse = new Float32Array(rows).fill(Number.NEGATIVE_INFINITY)
@@ -28,14 +32,14 @@ export function plainAttention(
   const sums = new Float32Array(headDim)
 
   forEachRow(problem, (row, firstKey, keys) => {
-    if (order === 'backward') keys.reverse()
+    if (!natural) keys.reverse()
     // Scaled before the product, as the kernels do.
     for (let d = 0; d < headDim; d++) scaledQuery[d] = fround(scale * q[row * headDim + d]!)
     let max = Number.NEGATIVE_INFINITY
     for (const j of keys) {
       const at = (firstKey + j) * headDim
       let dot = 0
-      if (order === 'forward') {
+      if (natural) {
         for (let d = 0; d < headDim; d++) dot = fround(dot + fround(scaledQuery[d]! * k[at + d]!))
       } else {
         for (let d = headDim - 1; d >= 0; d--) dot = fround(dot + fround(scaledQuery[d]! * k[at + d]!))
@@ -47,12 +51,15 @@ export function plainAttention(
     sums.fill(0)
     for (const j of keys) {
       const at = (firstKey + j) * headDim
-      const p = fround(Math.exp(fround(logits[j]! - max)))
+      const difference = fround(logits[j]! - max)
+      const p = fround(natural ? Math.exp(difference) : 2 ** difference)
       sum = fround(sum + p)
       for (let d = 0; d < headDim; d++) sums[d] = fround(sums[d]! + fround(p * v[at + d]!))
     }
     for (let d = 0; d < headDim; d++) out[row * headDim + d] = fround(sums[d]! / sum)
-    lse[row] = fround(max + fround(Math.log(sum)))
+    lse[row] = natural
+      ? fround(max + fround(Math.log(sum)))
+      : fround(fround(max + fround(Math.log2(sum))) * fround(Math.LN2))
   })
   return { out: dtype === 'f16' ? roundTo('f16', out) : out, lse }
 }

@@ -1,0 +1,82 @@
+import type { AttentionContext, AttentionShape, MethodFactory, MethodOptions } from '@sparse-attention/core'
+import { describe, it, type TestAPI } from 'vitest'
+import type { Reference } from '../reference.js'
+import { testRuntime } from '../test-runtime.js'
+import { caseName, conformanceCases } from './cases.js'
+import { checkCase } from './check-case.js'
+import { properties } from './properties.js'
+
+export interface DescribeMethodOptions<Options extends MethodOptions> {
+  /** The method's selection rule in float64. Absent: the method keeps everything. */
+  readonly reference?: Reference<Options>
+  /** What the method needs beyond tensors, for a shape: its grid, its step. */
+  context?(shape: AttentionShape): AttentionContext
+  /** Cases that only this method has. */
+  extra?(it: TestAPI): void
+}
+
+/** A software adapter computes about half a GFLOPS, and one core may be all there is. */
+const timeout = 120_000
+
+/**
+ * The conformance suite, read from the method's own metadata: a grid of about 60 cases in which every two conditions
+ * come together, and the properties that every method has. A case's name is its parameter list, and the seed of its
+ * data: `vitest -t 'q129 k1 heads8/1'` runs it alone. Call it in a file named `*.gpu.test.ts`, once for each method.
+ *
+ * ```ts
+ * describeMethod(xattention, {
+ *   reference: xattentionReference,
+ *   extra(it) {
+ *     it('keeps the diagonal block', async () => { … })
+ *   },
+ * })
+ * ```
+ */
+export function describeMethod<Options extends MethodOptions>(
+  factory: MethodFactory<Options>,
+  { reference, context, extra }: DescribeMethodOptions<Options> = {},
+): void {
+  const { definition } = factory
+  const method = { factory, reference, context }
+  const block = blockSize(factory, reference, context)
+  describe(definition.id, () => {
+    describe('case', () => {
+      for (const c of conformanceCases(definition, block)) {
+        it(caseName(c), async () => checkCase(await testRuntime(), method, c), timeout)
+      }
+    })
+    describe('property', () => {
+      for (const { name, check } of properties(definition)) {
+        it(name, async () => check({ runtime: await testRuntime(), method, block }), timeout)
+      }
+    })
+    if (extra) describe('extra', () => extra(it))
+  })
+}
+
+/** Block sizes of the method's plans: its reference tells. Lengths around them are where kernels break. */
+export function blockSize<Options extends MethodOptions>(
+  factory: MethodFactory<Options>,
+  reference: Reference<Options> | undefined,
+  context: ((shape: AttentionShape) => AttentionContext) | undefined,
+): { q: number; k: number } {
+  // Without a plan, lengths around the tiles of the attention kernel are as good as any.
+  if (!reference) return { q: 64, k: 64 }
+  const { capabilities } = factory.definition
+  const headDim = capabilities.headDim.multipleOf
+  const queryLength = capabilities.queryLength === 'many' ? 2 : 1
+  const shape = { batch: 1, queryHeads: 1, kvHeads: 1, queryLength, keyLength: 2, headDim }
+  const { blockQ, blockK } = reference(
+    {
+      ...shape,
+      q: new Float64Array(queryLength * headDim),
+      k: new Float64Array(2 * headDim),
+      v: new Float64Array(2 * headDim),
+      causal: capabilities.causal[0]!,
+      scale: 1,
+      context: context?.(shape) ?? {},
+    },
+    factory().options,
+  )
+  return { q: blockQ, k: blockK }
+}
