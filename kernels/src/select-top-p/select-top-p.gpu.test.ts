@@ -61,6 +61,20 @@ describe('top-p selection', () => {
     await check(900, false, [0, 0.3, 0.6, 0.95], quantised)
   })
 
+  test('the worked example: forced first, then by weight while the sum before is below p', async () => {
+    const row = [0.1, 0.3, 0.05, 0.25, 0.1, 0.2]
+    const shape = { batch: 1, queryHeads: 3, kvHeads: 3, queryLength: 64, keyLength: 384, headDim: 8 }
+    const config = { dtype: 'f32' as const, causal: true, scale: 1 }
+    using frame = testFrame(runtime, shape, makeInputs('gaussian', shape, 'f32', 1), config)
+    const forced = await forcedBlocks(runtime, true, { sinkBlocks: 1, diagonal: true })
+    const select = await selectTopP(runtime, true)
+    const plan = newBlockPlan(frame.frame, 64, 64)
+    const weights = frame.memory([18], Float32Array.from([...row, ...row, ...row]))
+    await frame.submit([forced(plan), select(plan, weights, frame.memory([3], Float32Array.of(0.8, 0.9, 0)), 0)])
+    const [a, b, c] = await frame.words(plan.bitmap)
+    expect([a, b, c]).toEqual([0b101011, 0b111011, 0b100001])
+  })
+
   test('more than 64 words a row', async () => {
     await check(64 * 32 * 70, false, [0.4, 0.9], quantised)
   })
