@@ -3,7 +3,7 @@
 const f32 = new Float32Array(1)
 const u32 = new Uint32Array(f32.buffer)
 
-/** Bits of the half nearest to `value`, ties to even; overflow becomes ±inf, NaN stays NaN. */
+/** Bits of the half nearest to `value` as a float32, ties to even; overflow becomes ±inf, NaN stays NaN. */
 export function floatToHalf(value: number): number {
   f32[0] = value
   const bits = u32[0]!

@@ -102,7 +102,7 @@ export function lastElement(tensor: Tensor): number {
 /** Checks that a view is well formed and lies inside its buffer; `name` is what the error calls it. */
 export function validateTensor(tensor: Tensor, name: string): void {
   const { dtype, shape, strides, offset, buffer } = tensor
-  if (!(dtype in bytesPerElement)) {
+  if (!Object.hasOwn(bytesPerElement, dtype)) {
     throw new SparseAttentionError('INVALID_DTYPE', {
       message: `${name} has dtype '${String(dtype)}'.`,
       fix: "Use 'f32' or 'f16'.",

@@ -98,7 +98,10 @@ export function validateTensors(
   expectShape('q', q, [batch, config.queryHeads, queryLength, config.headDim])
   expectShape('k', k, [batch, config.kvHeads, keyLength, config.headDim])
   expectShape('v', v, [batch, config.kvHeads, keyLength, config.headDim])
-  if (out) expectShape('out', out, [batch, queryHeads, queryLength, headDim])
+  if (out) {
+    expectShape('out', out, [batch, queryHeads, queryLength, headDim])
+    checkDistinct(out)
+  }
   if (lse) checkLse(lse, [batch, queryHeads, queryLength])
   if (batch > 65535) {
     refuse('LIMIT_EXCEEDED', 'q', `q has batch ${batch}.`, 'Split the batch into calls of at most 65535.')
@@ -156,6 +159,23 @@ function checkTensor(name: string, tensor: Tensor | undefined, dtype: string, li
       `${name} spans ${span} bytes, one binding may have ${limits.maxStorageBufferBindingSize}.`,
       'Split the call by batch or heads, or request a device with a larger maxStorageBufferBindingSize.',
     )
+  }
+}
+
+/** Every element of an output has a place of its own: each axis steps over all that the finer ones span. */
+function checkDistinct(out: Tensor): void {
+  const axes = out.shape.map((size, axis) => ({ size, stride: out.strides[axis]! })).filter(({ size }) => size > 1)
+  let spanned = 0
+  for (const { size, stride } of axes.sort((a, b) => a.stride - b.stride)) {
+    if (stride <= spanned) {
+      refuse(
+        'INVALID_VIEW',
+        'out',
+        `out has strides [${out.strides}] for shape [${out.shape}], so elements overlap.`,
+        'Give every element of an output a place of its own.',
+      )
+    }
+    spanned += (size - 1) * stride
   }
 }
 
