@@ -1,0 +1,2 @@
+export * from '../index.js'
+export { loadHeldOutBook, loadLanguageModel, packageFolder } from './load.js'
