@@ -18,6 +18,8 @@ export class Arena {
   readonly #device: GPUDevice
   readonly #budgetBytes: number
   readonly #idle: GPUBuffer[] = []
+  /** Buffers that an encoder of the caller may hold, which may not be submitted yet. */
+  readonly #recorded = new WeakSet<GPUBuffer>()
   #allocatedBytes = 0
   #disposed = false
 
@@ -33,9 +35,9 @@ export class Arena {
 
   /**
    * Takes buffers out of the pool until `release`, which may be called twice. Release when everything that uses them
-   * has been recorded or submitted, whichever keeps later users behind it in the queue.
+   * has been recorded or submitted, whichever keeps later users behind it in the queue; `submitted` says which.
    */
-  lease(): ScratchLease {
+  lease({ submitted }: { readonly submitted: boolean }): ScratchLease {
     if (this.#disposed) {
       throw new SparseAttentionError('DISPOSED', {
         message: 'The runtime is disposed.',
@@ -51,6 +53,7 @@ export class Arena {
         return { buffer, offsetBytes: 0, sizeBytes: Math.ceil(sizeBytes / 16) * 16 }
       },
       release: () => {
+        if (!submitted) for (const buffer of taken) this.#recorded.add(buffer)
         this.#idle.push(...taken)
         taken = []
         if (this.#disposed) this.#evict(Number.POSITIVE_INFINITY)
@@ -58,6 +61,7 @@ export class Arena {
     }
   }
 
+  /** Destroys what is idle now, and the rest on its release. Submit what was recorded before. */
   dispose(): void {
     this.#disposed = true
     this.#evict(Number.POSITIVE_INFINITY)
@@ -89,7 +93,10 @@ export class Arena {
     return buffer
   }
 
-  /** Destroys idle buffers, largest first. Submitted work keeps them alive; an encoder not yet submitted does not. */
+  /**
+   * Frees idle buffers, largest first. Submitted work keeps a destroyed buffer alive, an encoder not yet submitted does
+   * not: what such an encoder may hold is left to the garbage collector.
+   */
   #evict(bytes: number): void {
     this.#idle.sort((a, b) => a.size - b.size)
     let freed = 0
@@ -97,7 +104,7 @@ export class Arena {
       const buffer = this.#idle.pop()!
       freed += buffer.size
       this.#allocatedBytes -= buffer.size
-      buffer.destroy()
+      if (this.#disposed || !this.#recorded.has(buffer)) buffer.destroy()
     }
   }
 }

@@ -1,6 +1,7 @@
 import type { ScratchLease } from './arena.js'
 import type { Dispatch } from './dispatch.js'
 import { SparseAttentionError } from './errors.js'
+import { guarded } from './gpu-errors.js'
 import type {
   AttentionConfig,
   AttentionFrame,
@@ -112,7 +113,7 @@ class CompiledAttention implements SparseAttention {
         where: this.id,
       })
     }
-    const scratch = this.runtime.scratch.lease()
+    const scratch = this.runtime.scratch.lease({ submitted: false })
     try {
       const { plan, parts } = this.#record(tensors, options.plan, scratch)
       const recorders = parts.map((part, index) => (encoder: GPUCommandEncoder) => {
@@ -146,7 +147,7 @@ class CompiledAttention implements SparseAttention {
       made.push(tensor)
       return tensor
     }
-    const scratch = this.runtime.scratch.lease()
+    const scratch = this.runtime.scratch.lease({ submitted: true })
     try {
       const recorded = guarded(this.runtime, () => {
         const out = tensors.out ?? make(this.config.dtype, [batch, queryHeads, queryLength, headDim])
@@ -252,29 +253,6 @@ class CompiledAttention implements SparseAttention {
   }
 }
 
-/**
- * Runs synchronous GPU calls inside error scopes. `check` rejects when the GPU refused them; no other call can come
- * between push and pop, so concurrent runs do not see each other's errors.
- */
-function guarded<T>(runtime: Runtime, work: () => T): { value: T; check: Promise<void> } {
-  const { device } = runtime
-  device.pushErrorScope('out-of-memory')
-  device.pushErrorScope('validation')
-  const pop = async (invalid: Promise<GPUError | null>, outOfMemory: Promise<GPUError | null>) => {
-    const failure = describeGpuError(await runtime.whileAlive(outOfMemory), await runtime.whileAlive(invalid))
-    if (failure) throw failure
-  }
-  try {
-    const value = work()
-    const check = pop(device.popErrorScope(), device.popErrorScope())
-    check.catch(() => {}) // awaited by the caller later; until then not an unhandled rejection
-    return { value, check }
-  } catch (error) {
-    pop(device.popErrorScope(), device.popErrorScope()).catch(() => {})
-    throw error
-  }
-}
-
 function scratchLse(scratch: ScratchLease, shape: AttentionShape): Tensor {
   const { batch, queryHeads, queryLength } = shape
   return {
@@ -319,20 +297,4 @@ function cut(dispatches: readonly Dispatch[], operationsPerSubmit: number): Disp
     }
   }
   return parts
-}
-
-function describeGpuError(outOfMemory: GPUError | null, invalid: GPUError | null): SparseAttentionError | undefined {
-  if (outOfMemory) {
-    return new SparseAttentionError('OUT_OF_MEMORY', {
-      message: `The GPU is out of memory: ${outOfMemory.message}.`,
-      fix: 'Free other tensors, shorten the input, or split the call.',
-    })
-  }
-  if (invalid) {
-    return new SparseAttentionError('INVALID_ARGUMENT', {
-      message: `The GPU refused the work: ${invalid.message}.`,
-      fix: 'Check that no tensor was destroyed and that all of them belong to this device.',
-    })
-  }
-  return undefined
 }

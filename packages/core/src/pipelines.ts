@@ -36,7 +36,10 @@ export class PipelineCache {
 
   async #compile(source: KernelSource): Promise<Kernel> {
     checkLimits(source, this.#device.limits)
-    const bindGroupLayout = this.#device.createBindGroupLayout({
+    const device = this.#device
+    // The shader's own errors arrive here; those of the pipeline only say that it is invalid.
+    device.pushErrorScope('validation')
+    const bindGroupLayout = device.createBindGroupLayout({
       label: source.label,
       entries: source.bindings.map((kind, binding) => ({
         binding,
@@ -44,16 +47,16 @@ export class PipelineCache {
         buffer: { type: layoutType[kind] },
       })),
     })
+    const layout = device.createPipelineLayout({ bindGroupLayouts: [bindGroupLayout] })
+    const module = device.createShaderModule({ label: source.label, code: source.code })
+    const invalid = device.popErrorScope().catch(() => null)
     try {
-      const pipeline = await this.#device.createComputePipelineAsync({
-        label: source.label,
-        layout: this.#device.createPipelineLayout({ bindGroupLayouts: [bindGroupLayout] }),
-        compute: { module: this.#device.createShaderModule({ label: source.label, code: source.code }) },
-      })
+      const pipeline = await device.createComputePipelineAsync({ label: source.label, layout, compute: { module } })
       return { source, pipeline, bindGroupLayout }
     } catch (cause) {
+      const reason = (await invalid)?.message ?? (cause instanceof Error ? cause.message : cause)
       throw new SparseAttentionError('PIPELINE_FAILED', {
-        message: `The kernel '${source.label}' did not compile: ${cause instanceof Error ? cause.message : cause}.`,
+        message: `The kernel '${source.label}' did not compile: ${String(reason).trim()}.`,
         fix: 'Report it with the output of `sparse-attention doctor`.',
         where: source.label,
         cause,

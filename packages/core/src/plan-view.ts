@@ -46,6 +46,8 @@ export interface Plan extends Disposable {
 export class PlanMemory {
   readonly #runtime: Runtime
   #buffer: GPUBuffer | undefined
+  /** Outgrown buffers: an encoder that is not submitted yet may hold them. They are smaller than `#buffer` together. */
+  #outgrown: GPUBuffer[] = []
   #generation = 0
   #taken = false
 
@@ -76,8 +78,13 @@ export class PlanMemory {
       })
     }
     if (!this.#buffer || this.#buffer.size < size) {
-      this.#buffer?.destroy()
-      this.#buffer = this.#runtime.device.createBuffer({ label: 'sparse-attention plan', size, usage: STORAGE_COPY })
+      if (this.#buffer) this.#outgrown.push(this.#buffer)
+      const grown = Math.min(limit, Math.max(size, 2 * (this.#buffer?.size ?? 0)))
+      this.#buffer = this.#runtime.device.createBuffer({
+        label: 'sparse-attention plan',
+        size: grown,
+        usage: STORAGE_COPY,
+      })
     }
     return { buffer: this.#buffer, offsetBytes: 0, sizeBytes: size }
   }
@@ -86,6 +93,8 @@ export class PlanMemory {
     this.nextGeneration()
     this.#buffer?.destroy()
     this.#buffer = undefined
+    for (const buffer of this.#outgrown) buffer.destroy()
+    this.#outgrown = []
   }
 }
 

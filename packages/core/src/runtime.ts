@@ -2,12 +2,14 @@ import { Arena } from './arena.js'
 import { createAttention, type SparseAttention } from './attention.js'
 import type { Kernel, KernelSource } from './dispatch.js'
 import { SparseAttentionError } from './errors.js'
+import { guarded } from './gpu-errors.js'
 import { floatsToHalves, halvesToFloats } from './half.js'
 import type { AttentionConfig, ConfiguredMethod, MethodOptions } from './method.js'
 import { PipelineCache } from './pipelines.js'
 import {
   type BufferSlice,
   bytesPerElement,
+  checkDType,
   contiguousStrides,
   type DType,
   elementCount,
@@ -104,7 +106,7 @@ export class Runtime implements Disposable {
   /** Compiles a kernel, or returns the one compiled before from the same source. */
   async kernel(source: KernelSource): Promise<Kernel> {
     this.assertUsable()
-    return this.#pipelines.get(source)
+    return this.whileAlive(this.#pipelines.get(source))
   }
 
   /**
@@ -116,6 +118,7 @@ export class Runtime implements Disposable {
    */
   tensor(dtype: DType, shape: readonly number[], data?: Float32Array | Uint16Array): OwnedTensor {
     this.assertUsable()
+    checkDType(dtype, 'tensor')
     const count = elementCount(shape)
     if (data && data.length !== count) {
       throw new SparseAttentionError('BUFFER_TOO_SMALL', {
@@ -188,9 +191,13 @@ export class Runtime implements Disposable {
     this.assertUsable()
     const staging = this.device.createBuffer({ label: 'read-back', size: slice.sizeBytes, usage: MAP_READ_COPY_DST })
     try {
-      const encoder = this.device.createCommandEncoder()
-      encoder.copyBufferToBuffer(slice.buffer, slice.offsetBytes, staging, 0, slice.sizeBytes)
-      this.device.queue.submit([encoder.finish()])
+      // Without the check a destroyed buffer would read as zeros.
+      const { check } = guarded(this, () => {
+        const encoder = this.device.createCommandEncoder()
+        encoder.copyBufferToBuffer(slice.buffer, slice.offsetBytes, staging, 0, slice.sizeBytes)
+        this.device.queue.submit([encoder.finish()])
+      })
+      await check
       await this.whileAlive(staging.mapAsync(0x1))
       return staging.getMappedRange().slice(0)
     } finally {
@@ -217,7 +224,6 @@ export class Runtime implements Disposable {
 
   /** @throws DISPOSED, DEVICE_LOST */
   assertUsable(): void {
-    if (this.#lostError) throw this.#lostError
     if (this.#disposed) {
       throw new SparseAttentionError('DISPOSED', {
         message: 'The runtime is disposed.',
@@ -225,6 +231,7 @@ export class Runtime implements Disposable {
         where: 'runtime',
       })
     }
+    if (this.#lostError) throw this.#lostError
   }
 
   get disposed(): boolean {

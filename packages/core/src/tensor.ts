@@ -99,16 +99,19 @@ export function lastElement(tensor: Tensor): number {
   return tensor.shape.reduce((last, size, axis) => last + (size - 1) * tensor.strides[axis]!, tensor.offset)
 }
 
+export function checkDType(dtype: DType, name: string): void {
+  if (Object.hasOwn(bytesPerElement, dtype)) return
+  throw new SparseAttentionError('INVALID_DTYPE', {
+    message: `${name} has dtype '${String(dtype)}'.`,
+    fix: "Use 'f32' or 'f16'.",
+    where: name,
+  })
+}
+
 /** Checks that a view is well formed and lies inside its buffer; `name` is what the error calls it. */
 export function validateTensor(tensor: Tensor, name: string): void {
   const { dtype, shape, strides, offset, buffer } = tensor
-  if (!Object.hasOwn(bytesPerElement, dtype)) {
-    throw new SparseAttentionError('INVALID_DTYPE', {
-      message: `${name} has dtype '${String(dtype)}'.`,
-      fix: "Use 'f32' or 'f16'.",
-      where: name,
-    })
-  }
+  checkDType(dtype, name)
   if (shape.length === 0 || shape.some((size) => !Number.isSafeInteger(size) || size <= 0)) {
     throw new SparseAttentionError('INVALID_SHAPE', {
       message: `${name} has shape [${shape}].`,

@@ -1,0 +1,41 @@
+import { SparseAttentionError } from './errors.js'
+import type { Runtime } from './runtime.js'
+
+/**
+ * Runs synchronous GPU calls inside error scopes. `check` rejects when the GPU refused them; no other call can come
+ * between push and pop, so concurrent calls do not see each other's errors.
+ */
+export function guarded<T>(runtime: Runtime, work: () => T): { value: T; check: Promise<void> } {
+  const { device } = runtime
+  device.pushErrorScope('out-of-memory')
+  device.pushErrorScope('validation')
+  const pop = async (invalid: Promise<GPUError | null>, outOfMemory: Promise<GPUError | null>) => {
+    const failure = describeGpuError(await runtime.whileAlive(outOfMemory), await runtime.whileAlive(invalid))
+    if (failure) throw failure
+  }
+  try {
+    const value = work()
+    const check = pop(device.popErrorScope(), device.popErrorScope())
+    check.catch(() => {}) // awaited by the caller later; until then not an unhandled rejection
+    return { value, check }
+  } catch (error) {
+    pop(device.popErrorScope(), device.popErrorScope()).catch(() => {})
+    throw error
+  }
+}
+
+function describeGpuError(outOfMemory: GPUError | null, invalid: GPUError | null): SparseAttentionError | undefined {
+  if (outOfMemory) {
+    return new SparseAttentionError('OUT_OF_MEMORY', {
+      message: `The GPU is out of memory: ${outOfMemory.message}.`,
+      fix: 'Free other tensors, shorten the input, or split the call.',
+    })
+  }
+  if (invalid) {
+    return new SparseAttentionError('INVALID_ARGUMENT', {
+      message: `The GPU refused the work: ${invalid.message}.`,
+      fix: 'Check that no tensor was destroyed and that all of them belong to this device.',
+    })
+  }
+  return undefined
+}

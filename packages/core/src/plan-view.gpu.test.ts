@@ -1,0 +1,134 @@
+import { createRuntime, defineMethod, type HostBlockPlan, type Runtime, uploadPlan } from '@sparse-attention/core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { denseMask } from './plan.js'
+import { config, disposeAll, makeTensors, watch } from './test-support.js'
+
+let runtime: Runtime
+
+beforeAll(async () => {
+  runtime = await createRuntime()
+})
+afterAll(() => runtime?.dispose())
+
+const shape = { batch: 1, queryHeads: 2, kvHeads: 1, queryLength: 130, keyLength: 200, headDim: 8 }
+/** Three query blocks, four key blocks. */
+const host: HostBlockPlan = {
+  batch: 1,
+  queryHeads: 2,
+  queryLength: 130,
+  keyLength: 200,
+  blockQ: 64,
+  blockK: 64,
+  causal: true,
+  bitmap: Uint32Array.of(0b0001, 0b0101, 0b1010, 0b0011, 0b0000, 0b1111),
+}
+
+describe('an uploaded plan', () => {
+  test('reads back as it was, and clones do', async () => {
+    using plan = uploadPlan(runtime, host, shape)
+    expect(plan).toMatchObject({ method: 'uploaded', path: 'sparse', shape, causal: true })
+    expect(await plan.read()).toEqual(host)
+    using clone = plan.clone()
+    plan.dispose()
+    expect(await clone.read()).toEqual(host)
+    await expect(plan.read()).rejects.toThrow(expect.objectContaining({ code: 'DISPOSED' }))
+    expect(() => plan.clone()).toThrow(expect.objectContaining({ code: 'DISPOSED' }))
+  })
+
+  test('gives the mask of its blocks, and counts it', async () => {
+    using plan = uploadPlan(runtime, host, shape)
+    const mask = await plan.toMask()
+    expect(mask).toEqual(denseMask(host))
+    const kept = mask.reduce((sum, bit) => sum + bit, 0)
+    const visible = 2 * (130 * 200 - (129 * 130) / 2)
+    expect(await plan.stats()).toEqual({
+      path: 'sparse',
+      keptPairs: kept,
+      visiblePairs: visible,
+      density: kept / visible,
+    })
+  })
+
+  test('without a visible pair has density 1: nothing was left out', async () => {
+    const none = {
+      ...host,
+      batch: 1,
+      queryHeads: 1,
+      queryLength: 64,
+      keyLength: 1,
+      bitmap: Uint32Array.of(0),
+      causal: true,
+    }
+    using plan = uploadPlan(runtime, { ...none, queryLength: 1 }, { ...shape, ...none, queryLength: 1 })
+    expect(await plan.stats()).toMatchObject({ density: 0, visiblePairs: 1 })
+    using blind = uploadPlan(runtime, none, { ...shape, ...none })
+    expect((await blind.stats()).visiblePairs).toBe(1) // the last row sees the key
+  })
+
+  test('frees its memory, once', () => {
+    using watched = watch(runtime.device)
+    const plan = uploadPlan(runtime, host, shape)
+    const clone = plan.clone()
+    expect(watched.live()).toBe(2)
+    plan.dispose()
+    plan.dispose()
+    clone[Symbol.dispose]()
+    expect(watched.live()).toBe(0)
+  })
+
+  test.each<[string, Partial<HostBlockPlan>, string, string]>([
+    ['a bitmap that is short', { bitmap: new Uint32Array(5) }, 'INVALID_SHAPE', 'bitmap'],
+    ['a bitmap that is long', { bitmap: new Uint32Array(7) }, 'INVALID_SHAPE', 'bitmap'],
+    ['another batch', { batch: 2, bitmap: new Uint32Array(12) }, 'INVALID_SHAPE', 'bitmap'],
+    ['other heads', { queryHeads: 1, bitmap: new Uint32Array(3) }, 'INVALID_SHAPE', 'bitmap'],
+    ['another query length', { queryLength: 131 }, 'INVALID_SHAPE', 'bitmap'],
+    ['another key length', { keyLength: 201 }, 'INVALID_SHAPE', 'bitmap'],
+    ['blocks of 32 queries', { blockQ: 32, bitmap: new Uint32Array(10) }, 'INVALID_ARGUMENT', 'blockQ'],
+    ['blocks of 96 keys', { blockK: 96 }, 'INVALID_ARGUMENT', 'blockK'],
+    ['blocks of no keys', { blockK: 0 }, 'INVALID_ARGUMENT', 'blockK'],
+    ['blocks of NaN keys', { blockK: Number.NaN }, 'INVALID_ARGUMENT', 'blockK'],
+  ])('%s is refused, and nothing is created', (_, wrong, code, where) => {
+    using watched = watch(runtime.device)
+    expect(() => uploadPlan(runtime, { ...host, ...wrong }, shape)).toThrow(expect.objectContaining({ code, where }))
+    expect(watched.counts.created).toBe(0)
+  })
+})
+
+test('a dense plan reads as all blocks with a visible pair, whatever the lengths', async () => {
+  const keepAll = defineMethod<Record<never, never>>({
+    id: 'keep-all',
+    title: 'Keep all',
+    phase: 'any',
+    summary: 'Plans nothing and attends nothing.',
+    citation: { title: 'None', authors: 'Nobody', year: 2026, url: 'https://example.org' },
+    options: {},
+    capabilities: { causal: [true, false], queryLength: 'any', dtypes: ['f32'], headDim: { multipleOf: 8, max: 8 } },
+    neutral: {},
+    scaled: () => ({}),
+    create: async () => ({ plan: () => ({ plan: { kind: 'dense' }, dispatches: [] }), attend: () => [], dispose() {} }),
+  })
+  for (const causal of [true, false]) {
+    using attention = await runtime.use(keepAll(), { ...config, causal })
+    for (const lengths of [
+      { queryLength: 1, keyLength: 1 },
+      { queryLength: 300, keyLength: 20 },
+      { queryLength: 3, keyLength: 4200 }, // more than 32 blocks: two words a row
+    ]) {
+      const tensors = makeTensors(runtime, 1, { batch: 1, ...lengths })
+      const result = await attention.run(tensors)
+      expect(result.plan).toMatchObject({ path: 'dense', method: 'keep-all' })
+      const { queryLength, keyLength } = lengths
+      const mask = await result.plan.toMask()
+      for (let i = 0; i < mask.length; i++) {
+        const [row, key] = [Math.floor(i / keyLength) % queryLength, i % keyLength]
+        if (mask[i] !== Number(!causal || key <= row + keyLength - queryLength))
+          throw new Error(`wrong at row ${row}, key ${key}`)
+      }
+      expect(await result.plan.stats()).toMatchObject({ density: 1, path: 'dense' })
+      using clone = result.plan.clone()
+      await attention.run({ ...tensors, ...result })
+      expect((await clone.stats()).density).toBe(1)
+      disposeAll({ ...tensors, ...result })
+    }
+  }
+})
