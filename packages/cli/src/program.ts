@@ -1,5 +1,7 @@
 import { Command } from 'commander'
 import { attendCommand } from './commands/attend.js'
+import { demoPrefillCommand } from './commands/demo-prefill.js'
+import { demoTasksCommand } from './commands/demo-tasks.js'
 import { doctorCommand } from './commands/doctor.js'
 import { methodsCommand } from './commands/methods.js'
 import { cliVersion } from './package-info.js'
@@ -16,8 +18,12 @@ export function createProgram(terminal: Terminal): Command {
     progress: (total) => progressBar(terminal.stderr, total, !json),
   })
   const program = new Command('sparse-attention')
-    .description('Sparse attention on WebGPU: look at this machine, list methods, run them on your tensors.')
+    .description(
+      'Sparse attention on WebGPU: look at this machine, list methods, run them on your tensors, see a demo.',
+    )
     .version(cliVersion)
+  const demo = program.command('demo').description('a model, dense and sparse, side by side')
+  for (const command of [demoPrefillCommand, demoTasksCommand]) demo.addCommand(command(output))
   for (const command of [doctorCommand, methodsCommand, attendCommand]) program.addCommand(command(output))
   for (const command of family(program)) {
     command.exitOverride().configureOutput({

@@ -6,7 +6,8 @@ import { cliVersion } from './package-info.js'
 it('prints help and version on stdout', async () => {
   const help = await runCaptured(['--help'])
   expect(help).toMatchObject({ exitCode: 0, stderr: '' })
-  for (const verb of ['doctor', 'methods', 'attend']) expect(help.stdout).toMatch(new RegExp(`^  ${verb} `, 'm'))
+  for (const verb of ['doctor', 'methods', 'attend', 'demo'])
+    expect(help.stdout).toMatch(new RegExp(`^  ${verb} `, 'm'))
   expect(await runCaptured(['--version'])).toEqual({ exitCode: 0, stdout: `${cliVersion}\n`, stderr: '' })
 })
 
@@ -15,6 +16,7 @@ it.each([
   ['an unknown verb', ['atend']],
   ['an unknown flag', ['methods', '--yaml']],
   ['an argument too many', ['methods', 'dense']],
+  ['half a verb', ['demo']],
 ])('refuses %s with one sentence and exit code 2', async (_, argv) => {
   const { exitCode, stdout, stderr } = await runCaptured(argv)
   expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' })

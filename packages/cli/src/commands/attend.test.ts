@@ -187,7 +187,12 @@ describe('attend refuses', () => {
       'INVALID_ARGUMENT',
       /Allowed choices are/,
     ],
-    ['no repeats', (path) => `dense --repeat 0 --input ${path} --output o`, 'INVALID_ARGUMENT', /positive integer/],
+    [
+      'no repeats',
+      (path) => `dense --repeat 0 --input ${path} --output o`,
+      'INVALID_ARGUMENT',
+      /integer of at least 1/,
+    ],
     ['an unknown option', (path) => `dense --option a=1 --input ${path} --output o`, 'INVALID_OPTION', /no option 'a'/],
     [
       'an option out of range',

@@ -13,15 +13,17 @@ import {
   tiers,
 } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
+import { checkWritable } from '../files.js'
 import { parseOptions } from '../option-values.js'
 import { findMethod } from '../registry.js'
 import { type AttentionInput, readAttentionInput } from '../safetensors/attention-input.js'
-import { checkWritable, type HostTensor, writeSafetensors } from '../safetensors/index.js'
+import { type HostTensor, writeSafetensors } from '../safetensors/index.js'
 import { median } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
+import { integer } from './integer.js'
 
 /** What `attend --json` prints. */
 export interface AttendReport {
@@ -73,20 +75,13 @@ export function attendCommand(output: (json: boolean) => Output): Command {
     .option('--option <name=value...>', 'options of the method; @file.json for tables [layer][head]')
     .addOption(new Option('--tier <tier>', 'kernels to use').choices(['auto', ...tiers]).default('auto'))
     .option('--mask', 'also write mask u8 [B,H,Lq,Lkv], 1 where a pair was computed')
-    .option('--repeat <n>', 'run once more, uncounted, then time the median of this many runs', positiveInteger)
+    .option('--repeat <n>', 'run once more, uncounted, then time the median of this many runs', integer(1))
     .option('--json', 'print one JSON object')
     .action(async (id: string, options: AttendOptions) => {
       const out = output(options.json === true)
       const report = await attend(id, options, out)
       out.result(report, formatReport(report))
     })
-}
-
-/** @throws InvalidArgumentError, which commander turns into its own kind */
-export function positiveInteger(text: string): number {
-  const value = Number(text)
-  if (Number.isSafeInteger(value) && value > 0) return value
-  throw new InvalidArgumentError('It must be a positive integer.')
 }
 
 async function attend(id: string, options: AttendOptions, out: Output): Promise<AttendReport> {

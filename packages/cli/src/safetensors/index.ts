@@ -1,4 +1,4 @@
 export { bitsPerElement, type HostTensor, type SafetensorsDType } from './dtypes.js'
 export type { SafetensorsHeader, TensorEntry } from './header.js'
 export { openSafetensors, readSafetensors, type SafetensorsReader } from './read.js'
-export { checkWritable, writeSafetensors } from './write.js'
+export { writeSafetensors } from './write.js'

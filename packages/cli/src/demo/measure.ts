@@ -1,0 +1,148 @@
+import { performance } from 'node:perf_hooks'
+import {
+  type ConfiguredMethod,
+  countPairs,
+  type HostBlockPlan,
+  type Runtime,
+  recall,
+  type SparseAttention,
+  type Tensor,
+} from '@sparse-attention/core'
+import { dense } from '@sparse-attention/kernels'
+import type { LanguageModel, LanguageModelConfig } from '@sparse-attention/models'
+import { type AttentionEvent, AttentionModel, type Ort } from '@sparse-attention/onnxruntime'
+import { median } from '../statistics.js'
+import type { Passage } from './passage.js'
+import { prefill } from './prefill.js'
+
+/** One attention of the model in one prefill. */
+export interface LayerMeasurement {
+  readonly layer: number
+  /** What ran. */
+  readonly path: 'sparse' | 'dense'
+  /** Kept query–key pairs ÷ visible ones, over the heads. */
+  readonly density: number
+  /** Softmax mass that the plan keeps, against exact attention on the same q, k and v. */
+  readonly recall: number
+  /** Planning and attention, the GPU idle before and after. */
+  readonly attentionMs: number
+  readonly plan: HostBlockPlan
+}
+
+export interface Measurement {
+  readonly layers: readonly LayerMeasurement[]
+  /** The whole model over the whole passage. */
+  readonly prefillMs: number
+  /** f32 [logitsToKeep, vocabulary] */
+  readonly logits: Float32Array
+}
+
+export interface MeasureOptions {
+  readonly runtime: Runtime
+  readonly ort: Ort
+  readonly language: LanguageModel
+  readonly passage: Passage
+  readonly method: ConfiguredMethod
+  /** Prefills timed without looking inside. 0: the one that is looked into is timed, less the time of looking. */
+  readonly timedRuns: number
+  readonly signal: AbortSignal
+  /** After each of `measureSteps`. */
+  readonly onStep: (label: string) => void
+}
+
+/** Steps of `measure`, for a progress bar. */
+export function measureSteps(config: LanguageModelConfig, timedRuns: number): number {
+  return 2 + (timedRuns > 0 ? timedRuns + 1 : 0) + config.layers
+}
+
+/** Tokens of the first run, in which drivers finish compiling. */
+const warmUpTokens = 64
+
+/**
+ * Prefills the passage with one method in place of the model's attention. Everything is loaded and compiled, and has run
+ * once, before anything is timed.
+ */
+export async function measure(options: MeasureOptions): Promise<Measurement> {
+  const { runtime, ort, language, passage, method, timedRuns, signal, onStep } = options
+  const { id } = method.method
+  const model = await AttentionModel.load(runtime, ort, language.model, { attention: () => method, signal })
+  try {
+    onStep(`${id}: load`)
+    await prefill(model, ort, language.config, passage.ids.subarray(0, warmUpTokens), 1, { signal })
+    onStep(`${id}: warm-up`)
+
+    const run = (onAttention?: (event: AttentionEvent) => Promise<void>) =>
+      prefill(model, ort, language.config, passage.ids, passage.logitsToKeep, {
+        signal,
+        ...(onAttention ? { onAttention } : {}),
+      })
+    const times: number[] = []
+    for (let i = 0; timedRuns > 0 && i <= timedRuns; i++) {
+      times.push((await run()).milliseconds)
+      onStep(`${id}: prefill ${i === 0 ? 'uncounted' : i}`)
+    }
+
+    using probe = new Probe(runtime, (layer) => onStep(`${id}: layer ${layer}`))
+    const looked = await run((event) => probe.look(event))
+    const prefillMs = timedRuns > 0 ? median(times.slice(1)) : looked.milliseconds - probe.milliseconds
+    return { layers: probe.layers, prefillMs, logits: looked.logits }
+  } finally {
+    await model.dispose()
+  }
+}
+
+/** Looks at the attentions of one prefill, and knows how long that took. */
+class Probe implements Disposable {
+  readonly layers: LayerMeasurement[] = []
+  milliseconds = 0
+  #exact: { readonly attention: SparseAttention; readonly out: Tensor; readonly lse: Tensor } | undefined
+
+  constructor(
+    private readonly runtime: Runtime,
+    private readonly onLayer: (layer: number) => void,
+  ) {}
+
+  async look({ node, q, k, v, lse, plan, attentionMs }: AttentionEvent): Promise<void> {
+    const start = performance.now()
+    const hostPlan = await plan.read()
+    const { kept, visible } = countPairs(hostPlan)
+    this.layers.push({
+      layer: node.layer,
+      path: plan.path,
+      density: kept / visible,
+      // A dense path is the exact answer itself.
+      recall: plan.path === 'dense' ? 1 : recall(await this.runtime.read(lse), await this.#exactLse(node, q, k, v)),
+      attentionMs,
+      plan: hostPlan,
+    })
+    this.onLayer(node.layer)
+    this.milliseconds += performance.now() - start
+  }
+
+  async #exactLse(node: AttentionEvent['node'], q: Tensor, k: Tensor, v: Tensor): Promise<Float32Array> {
+    if (!this.#exact) {
+      const { queryHeads, kvHeads, causal, scale } = node
+      const attention = await this.runtime.use(dense(), {
+        queryHeads,
+        kvHeads,
+        headDim: q.shape[3]!,
+        dtype: q.dtype,
+        causal,
+        ...(scale === undefined ? {} : { scale }),
+      })
+      const out = this.runtime.tensor(q.dtype, q.shape)
+      const lse = this.runtime.tensor('f32', q.shape.slice(0, 3))
+      this.#exact = { attention, out, lse }
+    }
+    const { attention, out, lse } = this.#exact
+    await attention.run({ q, k, v, out, lse })
+    return this.runtime.read(lse)
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#exact) return
+    this.#exact.attention.dispose()
+    this.#exact.out.buffer.destroy()
+    this.#exact.lse.buffer.destroy()
+  }
+}
