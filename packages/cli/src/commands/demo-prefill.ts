@@ -8,7 +8,7 @@ import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { type Measurement, measure, measureSteps } from '../demo/measure.js'
 import { makePassage, type Passage } from '../demo/passage.js'
 import { type Score, scorePassage } from '../demo/score.js'
-import { planPicture } from '../figures/plan-picture.js'
+import { loadSharp, planPicture } from '../figures/plan-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import { parseOptions } from '../option-values.js'
 import { cliVersion, installedVersion } from '../package-info.js'
@@ -108,6 +108,7 @@ async function demoPrefill(options: DemoPrefillOptions, out: Output): Promise<De
   const factory = findMethod(options.method)
   const given = await parseOptions(factory.definition, options.option ?? [])
   await checkWritable(options.png)
+  await loadSharp() // found missing now, not when the work is done
 
   using runtime = await createRuntime({ onNotice: out.log })
   const speed = runtime.software ? 'software' : 'hardware'
@@ -210,7 +211,7 @@ function formatReport(report: DemoPrefillReport): string {
       row('held-out loss, nats per token', (run) => run.loss.toFixed(4), signed(ours.lossChange)),
       row('held-out loss, bits per byte', (run) => run.bitsPerByte.toFixed(4), signed(ours.bitsPerByteChange)),
       row('needle', (run) => (run.needle.found ? 'found' : 'not found')),
-      row('answer', (run) => run.needle.predicted),
+      row(`answer, expected ${needle.answer}`, (run) => run.needle.predicted),
     ],
     new Set([1, 2]),
   )

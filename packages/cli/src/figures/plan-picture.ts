@@ -170,7 +170,8 @@ function percent(share: number): string {
   return `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`
 }
 
-async function loadSharp(): Promise<(input: Buffer) => Sharp> {
+/** @throws MISSING_DEPENDENCY */
+export async function loadSharp(): Promise<(input: Buffer) => Sharp> {
   try {
     return (await import('sharp')).default
   } catch (cause) {
