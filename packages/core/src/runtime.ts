@@ -24,6 +24,11 @@ import { UniformCache } from './uniforms.js'
 export interface RuntimeOptions {
   /** Share an engine's device. It is used with the features and limits it was created with, and never destroyed. */
   readonly device?: GPUDevice
+  /**
+   * Of the adapter that `device` came from. Dawn lists subgroup-matrix shapes only there, not in `device.adapterInfo`, so
+   * without it a borrowed device may not be seen to offer the tier `matrix`.
+   */
+  readonly adapterInfo?: GPUAdapterInfo
   /** Where to ask for an adapter when no device is given. Default `navigator.gpu`. */
   readonly gpu?: GPU
   /** Default 'auto': the best tier that the device offers. */
@@ -70,7 +75,7 @@ export class Runtime implements Disposable {
   /** @internal use `createRuntime` */
   constructor(device: GPUDevice, options: RuntimeOptions) {
     this.device = device
-    this.adapterInfo = device.adapterInfo
+    this.adapterInfo = options.adapterInfo ?? device.adapterInfo
     this.tierReports = reportTiers(device, this.adapterInfo)
     this.tier = chooseTier(this.tierReports, options.tier ?? 'auto')
     this.software = options.software ?? isSoftware(this.adapterInfo)
@@ -197,8 +202,7 @@ export class Runtime implements Disposable {
         encoder.copyBufferToBuffer(slice.buffer, slice.offsetBytes, staging, 0, slice.sizeBytes)
         this.device.queue.submit([encoder.finish()])
       })
-      await check
-      await this.whileAlive(staging.mapAsync(0x1))
+      await Promise.all([check, this.whileAlive(staging.mapAsync(0x1))])
       return staging.getMappedRange().slice(0)
     } finally {
       staging.destroy()
@@ -260,9 +264,9 @@ export class Runtime implements Disposable {
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   if (options.device) return new Runtime(options.device, options)
-  const device = await requestDevice(options.gpu ?? globalThis.navigator?.gpu)
+  const { device, adapterInfo } = await requestDevice(options.gpu ?? globalThis.navigator?.gpu)
   try {
-    return new Runtime(device, options)
+    return new Runtime(device, { adapterInfo, ...options })
   } catch (error) {
     device.destroy()
     throw error
@@ -281,7 +285,7 @@ const wantedLimits = [
   'maxComputeWorkgroupSizeX',
 ] as const
 
-async function requestDevice(gpu: GPU | undefined): Promise<GPUDevice> {
+async function requestDevice(gpu: GPU | undefined): Promise<{ device: GPUDevice; adapterInfo: GPUAdapterInfo }> {
   const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' })
   if (!adapter) {
     throw new SparseAttentionError('WEBGPU_UNAVAILABLE', {
@@ -290,11 +294,12 @@ async function requestDevice(gpu: GPU | undefined): Promise<GPUDevice> {
       where: 'navigator.gpu',
     })
   }
-  return adapter.requestDevice({
+  const device = await adapter.requestDevice({
     label: 'sparse-attention',
     requiredFeatures: wantedFeatures.filter((f) => adapter.features.has(f as GPUFeatureName)) as GPUFeatureName[],
     requiredLimits: Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]])),
   })
+  return { device, adapterInfo: adapter.info }
 }
 
 function isSoftware(info: GPUAdapterInfo | undefined): boolean {

@@ -58,8 +58,8 @@ export const xattention: MethodFactory<XAttentionOptions> = defineMethod<XAttent
     headDim: { multipleOf: 8, max: 256 },
   },
   neutral: { threshold: 1 },
-  // Below 4k tokens rows have few blocks, and 0.9 of the mass is nearly all of them.
-  scaled: (keyLength) => (keyLength < 4096 ? { threshold: 0.6, blockSize: 64 } : { threshold: 0.8 }),
+  // Short rows have few blocks, so smaller ones; and what is skipped matters more, so a finer stride and a higher share.
+  scaled: (keyLength) => ({ threshold: 0.95, stride: 8, blockSize: keyLength < 8192 ? 64 : 128 }),
 
   async create(runtime, config, { threshold, stride, blockSize }) {
     const { causal, queryHeads } = config
