@@ -30,7 +30,7 @@ export interface Level {
 
 export interface Cut {
   readonly levels: readonly Level[]
-  /** Computes `seqlens_k` and `total_sequence_length` of the replaced attentions from graph inputs alone. */
+  /** Computes `seqlens_k`, `total_sequence_length` and `position_ids` of the replaced attentions from graph inputs. */
   readonly lengths: Piece | undefined
   /** The last level whose piece or attentions are fed a value. What is missing here is fed to none. */
   readonly lastUse: ReadonlyMap<string, number>
@@ -145,14 +145,30 @@ class Cutter {
   }
 
   #assignLevels(): void {
+    /** Steps before which there are only inputs and initializers. */
+    const early = new Set<Step>()
+    const readers = new Map<Step, Step[]>()
     for (const step of this.#steps) {
       const before = step.inputs.flatMap((value) => this.#producer.get(value) ?? [])
-      this.#level.set(
-        step,
-        before.reduce((level, producer) => Math.max(level, this.#availableAt(producer)), 0),
-      )
+      const level = before.reduce((most, producer) => Math.max(most, this.#availableAt(producer)), 0)
+      this.#level.set(step, level)
       const kind = this.#cheapKind(step)
       if (kind) this.#cheap.set(step, kind)
+      if (!step.attention && before.every((producer) => early.has(producer))) early.add(step)
+      for (const producer of before) {
+        const known = readers.get(producer)
+        if (known) known.push(step)
+        else readers.set(producer, [step])
+      }
+    }
+    // What is needed only late is computed late, so that the inputs cross, which are there anyway.
+    for (const step of this.#steps.toReversed()) {
+      const later = readers.get(step)
+      if (!later || !early.has(step)) continue
+      this.#level.set(
+        step,
+        later.reduce((least, reader) => Math.min(least, this.#level.get(reader)!), Number.POSITIVE_INFINITY),
+      )
     }
   }
 
@@ -225,7 +241,7 @@ class Cutter {
     const draft = new Draft()
     const identities: NodeProto[] = []
     for (const { found } of attentions) {
-      for (const value of [found.args.seqlensK, found.args.totalSequenceLength]) {
+      for (const value of [found.args.seqlensK, found.args.totalSequenceLength, found.args.positionIds]) {
         if (value === '' || !draft.output(lengthOutput(value))) continue
         identities.push(makeNode(lengthOutput(value), 'Identity', [value], [lengthOutput(value)]))
         const pending = [value]

@@ -8,7 +8,8 @@ export type Lengths = ReadonlyMap<string, number>
 
 /**
  * Reads how many keys each GroupQueryAttention sees, on the CPU and before anything runs on the GPU, and refuses batches
- * whose sequences have different lengths or padding: our attention takes one length a call.
+ * whose sequences have different lengths or padding: our attention takes one length a call. Positions must follow those
+ * of the past: where they do not, onnxruntime-web's own providers disagree about what the operator means.
  */
 export class LengthCheck {
   constructor(
@@ -20,7 +21,7 @@ export class LengthCheck {
 
   /**
    * @returns the value of each `total_sequence_length`
-   * @throws UNSUPPORTED for padding, naming the node; INVALID_ARGUMENT for a feed on the GPU
+   * @throws UNSUPPORTED for padding and odd positions, naming the node; INVALID_ARGUMENT for a feed on the GPU
    */
   async read(feeds: Readonly<Record<string, Tensor>>): Promise<Lengths> {
     const needed = Object.fromEntries(this.piece.inputs.map((name) => [name, onCpu(name, feeds[name]!)]))
@@ -29,11 +30,16 @@ export class LengthCheck {
       Array.from(results[lengthOutput(value)]!.data as ArrayLike<number | bigint>, (each) => Number(each))
     const lengths = new Map<string, number>()
     for (const { found } of this.attentions) {
-      const { seqlensK, totalSequenceLength } = found.args
+      const { seqlensK, totalSequenceLength, positionIds } = found.args
       if (totalSequenceLength === '') continue
       const total = integers(totalSequenceLength)[0]!
       const padded = integers(seqlensK).find((last) => last !== total - 1)
       if (padded !== undefined) throw padding(found.node.name, seqlensK, padded + 1, total)
+      if (positionIds !== '') {
+        const length = results[lengthOutput(positionIds)]!.dims.at(-1) ?? 1
+        const odd = integers(positionIds).findIndex((position, i) => position !== total - length + (i % length))
+        if (odd >= 0) throw oddPosition(found.node.name, positionIds, integers(positionIds)[odd]!, total, length)
+      }
       lengths.set(totalSequenceLength, total)
     }
     return lengths
@@ -57,6 +63,20 @@ function padding(node: string, value: string, length: number, total: number): Sp
   return new SparseAttentionError('UNSUPPORTED', {
     message: `Node ${node} has ${total} keys, but '${value}' says that one sequence of the batch has ${length}: it is padded.`,
     fix: "Run sequences of different length one by one, without zeros in the attention mask, or return 'keep' for this node.",
+    where: node,
+  })
+}
+
+function oddPosition(
+  node: string,
+  value: string,
+  position: number,
+  total: number,
+  length: number,
+): SparseAttentionError {
+  return new SparseAttentionError('UNSUPPORTED', {
+    message: `Node ${node} gets the position ${position} from '${value}', where ${total - length} to ${total - 1} follow its past.`,
+    fix: "Feed positions that count on from the past, or return 'keep' for this node.",
     where: node,
   })
 }

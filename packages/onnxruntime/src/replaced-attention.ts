@@ -185,13 +185,15 @@ export function dtypeOf(type: string, node: string): DType {
 function callShape(cut: CutAttention, { q, k, v }: AttentionCall['tensors'], keyLength: number | undefined): CallShape {
   const { node, args } = cut.found
   const dtype = dtypeOf(q.type, node.name)
+  // A bias is for keys of three axes, and added to others it would come out wrong.
+  const raw = args.pastKey === '' && args.presentKey === ''
   for (const [part, { dims }, heads] of [
     ['query', q, node.queryHeads],
     ['key', k, node.kvHeads],
     ['value', v, node.kvHeads],
   ] as const) {
     const threeAxes = dims.length === 3 && dims[2]! % heads === 0
-    const fourAxes = dims.length === 4 && dims[1] === heads && part !== 'query' && args.bias === ''
+    const fourAxes = dims.length === 4 && dims[1] === heads && part !== 'query' && !(args.bias !== '' && raw)
     if (dims.includes(0) || !(threeAxes || fourAxes)) {
       throw new SparseAttentionError('INVALID_SHAPE', {
         message: `The ${part} of node ${node.name} has the shape [${dims}] with ${heads} heads.`,

@@ -30,7 +30,8 @@ export function rewriteAttention(graph: Graph, found: FoundAttention, taken: Set
   }
   if (args.bias !== '') [q, k, v] = addBias(write, args.bias, [q, k, v])
   if (node.rotary) {
-    const positions = args.positionIds || firstPosition(write, args.pastKey)
+    // Given positions have been found to be these: see LengthCheck.
+    const positions = firstPosition(write, args.pastKey)
     q = rotate(write, graph, found, q, positions, node.queryHeads, 'q')
     k = rotate(write, graph, found, k, positions, node.kvHeads, 'k')
   }

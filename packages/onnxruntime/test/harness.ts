@@ -5,7 +5,6 @@ import type * as OnnxRuntime from 'onnxruntime-web'
 import type { InferenceSession, Tensor } from 'onnxruntime-web'
 import { expect } from 'vitest'
 import { AttentionModel, type LoadOptions } from '../src/index.js'
-import { loadOrt } from '../src/node/index.js'
 
 /** onnxruntime-web's own result may differ by the order of sums. The goal of the package, see its README. */
 export const TOLERANCE = 1e-3
@@ -23,7 +22,7 @@ export interface Harness {
 
 export async function createHarness(provider: 'wasm' | 'webgpu' = 'wasm'): Promise<Harness> {
   const runtime = await testRuntime()
-  const ort = (await loadOrt(runtime, { provider, threads: 1 })) as typeof OnnxRuntime
+  const ort = await loadOrt(runtime, provider)
   return {
     runtime,
     ort,
@@ -44,6 +43,18 @@ export async function createHarness(provider: 'wasm' | 'webgpu' = 'wasm'): Promi
     load: (bytes, options) =>
       AttentionModel.load(runtime, ort, bytes, { provider, attention: () => dense(), ...options }),
   }
+}
+
+async function loadOrt(runtime: Runtime, provider: 'wasm' | 'webgpu'): Promise<typeof OnnxRuntime> {
+  if (!('document' in globalThis)) {
+    const node = await import('../src/node/index.js')
+    return (await node.loadOrt(runtime, { provider, threads: 1 })) as typeof OnnxRuntime
+  }
+  const ort = await import('onnxruntime-web/webgpu')
+  const { default: wasm } = await import('onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm?url')
+  ort.env.wasm.wasmPaths = { wasm }
+  ort.env.wasm.numThreads = 1
+  return ort
 }
 
 /** Compares every output with the reference's: the same names, shapes and, within `TOLERANCE`, numbers. */

@@ -1,11 +1,13 @@
+import type { Tensor } from 'onnxruntime-web'
 import { int64, model, node, rotaryCaches, tensor, uniform, value } from './build.js'
+import type { Harness } from './harness.js'
 
 export const tinyLlama = {
   layers: 2,
   hidden: 32,
   queryHeads: 4,
   kvHeads: 2,
-  headDim: 16,
+  headDim: 32,
   vocabulary: 24,
   positions: 96,
 }
@@ -113,4 +115,35 @@ export function tinyLlamaModel({ packed = false, rotaryWidth = 16 }: TinyLlamaOp
     node: nodes,
     initializer,
   })
+}
+
+export const tinyPrompt: readonly number[] = Array.from(
+  { length: 37 },
+  (_, i) => (i * 7 + (i >> 2)) % tinyLlama.vocabulary,
+)
+
+/**
+ * @param past outputs of the run before
+ * @param keep logits to return, from the end; 0: all
+ */
+export function tinyLlamaFeeds(
+  { tensor }: Pick<Harness, 'tensor'>,
+  ids: readonly number[],
+  past: Readonly<Record<string, Tensor>> = {},
+  keep = 0,
+): Record<string, Tensor> {
+  const { layers, kvHeads, headDim } = tinyLlama
+  const total = (past['present.0.key']?.dims[2] ?? 0) + ids.length
+  const feeds: Record<string, Tensor> = {
+    input_ids: tensor('int64', [1, ids.length], ids),
+    attention_mask: tensor('int64', [1, total], new Array(total).fill(1)),
+    num_logits_to_keep: tensor('int64', [], [keep]),
+  }
+  for (let i = 0; i < layers; i++) {
+    for (const part of ['key', 'value']) {
+      feeds[`past_key_values.${i}.${part}`] =
+        past[`present.${i}.${part}`] ?? tensor('float32', [1, kvHeads, 0, headDim], [])
+    }
+  }
+  return feeds
 }
