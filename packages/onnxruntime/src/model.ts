@@ -180,6 +180,7 @@ export class AttentionModel implements AsyncDisposable {
    *   DEVICE_LOST; and what the methods throw
    */
   run(feeds: Readonly<Record<string, Tensor>>, options: ModelRunOptions = {}): Promise<Record<string, Tensor>> {
+    if (this.#disposed) return Promise.reject(disposed())
     const result = this.#lastRun.then(() => this.#run(feeds, options))
     this.#lastRun = result.catch(() => {})
     return result
@@ -251,13 +252,6 @@ export class AttentionModel implements AsyncDisposable {
   }
 
   async #run(feeds: Readonly<Record<string, Tensor>>, options: ModelRunOptions): Promise<Record<string, Tensor>> {
-    if (this.#disposed) {
-      throw new SparseAttentionError('DISPOSED', {
-        message: 'The model is disposed.',
-        fix: 'Load it again.',
-        where: 'model',
-      })
-    }
     options.signal?.throwIfAborted()
     this.#engine.runtime.assertUsable()
     checkFeeds(this.#graph, feeds, this.#engine.provider)
@@ -376,6 +370,14 @@ function chooseProvider(given: Provider | 'auto' | undefined, runtime: Runtime):
     message: `provider is '${given as string}'.`,
     fix: "Use 'auto', 'webgpu' or 'wasm'.",
     where: 'provider',
+  })
+}
+
+function disposed(): SparseAttentionError {
+  return new SparseAttentionError('DISPOSED', {
+    message: 'The model is disposed.',
+    fix: 'Load it again.',
+    where: 'model',
   })
 }
 
