@@ -52,7 +52,7 @@ export interface MeasureOptions {
 
 /** Steps of `measure`, for a progress bar. */
 export function measureSteps(config: LanguageModelConfig, timedRuns: number): number {
-  return 2 + (timedRuns > 0 ? timedRuns + 1 : 0) + config.layers
+  return 2 + (timedRuns > 0 ? timedRuns + 2 : 0) + config.layers
 }
 
 /** Tokens of the first run, in which drivers finish compiling. */
@@ -81,11 +81,21 @@ export async function measure(options: MeasureOptions): Promise<Measurement> {
       times.push((await run()).milliseconds)
       onStep(`${id}: prefill ${i === 0 ? 'uncounted' : i}`)
     }
+    // In a run of its own: looking at plans in between lets a GPU's clock drop, which slows what comes after.
+    const attentionMs = new Map<number, number>()
+    if (timedRuns > 0) {
+      await run(async (event) => void attentionMs.set(event.node.layer, event.attentionMs))
+      onStep(`${id}: time attention`)
+    }
 
     using probe = new Probe(runtime, (layer) => onStep(`${id}: layer ${layer}`))
     const looked = await run((event) => probe.look(event))
     const prefillMs = timedRuns > 0 ? median(times.slice(1)) : looked.milliseconds - probe.milliseconds
-    return { layers: probe.layers, prefillMs, logits: looked.logits }
+    const layers = probe.layers.map((layer) => ({
+      ...layer,
+      attentionMs: attentionMs.get(layer.layer) ?? layer.attentionMs,
+    }))
+    return { layers, prefillMs, logits: looked.logits }
   } finally {
     await model.dispose()
   }
