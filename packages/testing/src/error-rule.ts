@@ -1,6 +1,6 @@
 import type { DType } from '@sparse-attention/core'
-import { type AttentionProblem, attentionOracle } from './oracle.js'
-import { plainAttention } from './plain-attention.js'
+import { type AttentionAnswer, type AttentionProblem, attentionOracle } from './oracle.js'
+import { type PlainForm, plainAttention } from './plain-attention.js'
 
 /** Error of a computation against float64, in units in the last place of what was summed. */
 export interface ErrorInUlps {
@@ -75,26 +75,34 @@ export function expectAttentionClose(
 ): void {
   const { dtype, name } = expected
   const exact = attentionOracle(expected)
-  const plain = [plainAttention(expected, dtype, 'natural'), plainAttention(expected, dtype, 'base-2')]
   const { batch, queryHeads, queryLength, headDim } = expected
   const shape = [batch, queryHeads, queryLength, headDim]
+  const forms: PlainForm[] = ['natural', 'base-2']
+  const plain: AttentionAnswer<Float32Array>[] = []
   checkTensor('out', shape, dtype, exact.outMagnitude)
   if (actual.lse) checkTensor('lse', shape.slice(0, 3), 'f32', exact.lseMagnitude)
 
   function checkTensor(tensor: 'out' | 'lse', axes: readonly number[], type: DType, magnitude: Float64Array): void {
     const errors = errorInUlps(actual[tensor]!, exact[tensor], magnitude, type)
-    const plainErrors = plain.map((answer) => errorInUlps(answer[tensor], exact[tensor], magnitude, type))
     for (const measure of ['max', 'rms'] as const) {
-      const of = Math.max(...plainErrors.map((error) => error[measure]))
-      const allowed = 2 * of + allowance[type]
-      if (errors[measure] <= allowed) continue
-      const { worst } = errors
-      throw new Error(
-        `${name}: ${tensor} has a${measure === 'max' ? ' largest' : 'n rms'} error of ${show(errors[measure])} ulp (${type}) against float64; ` +
-          `a plain computation has ${show(of)}, so ${show(allowed)} is allowed. ` +
-          `Worst at [${unravel(worst, axes)}]: ${actual[tensor]![worst]}, exactly ${exact[tensor][worst]}, ` +
-          `plain ${plain[0]![tensor][worst]}.`,
-      )
+      let of = 0
+      for (let n = 0; ; n++) {
+        const allowed = 2 * of + allowance[type]
+        if (errors[measure] <= allowed) break
+        const form = forms[n]
+        if (form === undefined) {
+          const { worst } = errors
+          throw new Error(
+            `${name}: ${tensor} has a${measure === 'max' ? ' largest' : 'n rms'} error of ${show(errors[measure])} ulp (${type}) against float64; ` +
+              `a plain computation has ${show(of)}, so ${show(allowed)} is allowed. ` +
+              `Worst at [${unravel(worst, axes)}]: ${actual[tensor]![worst]}, exactly ${exact[tensor][worst]}, ` +
+              `plain ${plain[0]![tensor][worst]}.`,
+          )
+        }
+        // Computed only where the few ulp do not suffice: it takes as long as the oracle.
+        plain[n] ??= plainAttention(expected, dtype, form)
+        of = Math.max(of, errorInUlps(plain[n]![tensor], exact[tensor], magnitude, type)[measure])
+      }
     }
   }
 }

@@ -33,7 +33,9 @@ export interface OracleAnswer extends AttentionAnswer {
 
 /** Attention by its definition, in float64. What every other computation of it is measured against. */
 export function attentionOracle(problem: AttentionProblem): OracleAnswer {
-  const { q, k, v, headDim, scale } = problem
+  const { headDim, scale } = problem
+  // One type of array, whatever was given: the loops below are most of the time of a test run.
+  const [q, k, v] = [problem.q, problem.k, problem.v].map((values) => Float64Array.from(values))
   const rows = problem.batch * problem.queryHeads * problem.queryLength
   const out = new Float64Array(rows * headDim)
   const outMagnitude = new Float64Array(rows * headDim)
@@ -43,35 +45,48 @@ export function attentionOracle(problem: AttentionProblem): OracleAnswer {
   const sizes = new Float64Array(problem.keyLength)
 
   forEachRow(problem, (row, firstKey, keys) => {
+    const query = q!.subarray(row * headDim, (row + 1) * headDim)
     let max = Number.NEGATIVE_INFINITY
     for (const j of keys) {
-      let dot = 0
-      let size = 0
-      for (let d = 0; d < headDim; d++) {
-        const product = q[row * headDim + d]! * k[(firstKey + j) * headDim + d]!
-        dot += product
-        size += Math.abs(product)
-      }
-      logits[j] = scale * dot
-      sizes[j] = Math.abs(scale) * size
+      const at = (firstKey + j) * headDim
+      logits[j] = scale * dot(query, k!, at)
+      sizes[j] = Math.abs(scale) * dotOfSizes(query, k!, at)
       max = Math.max(max, logits[j]!) // NaN wins
     }
     let sum = 0
     for (const j of keys) sum += Math.exp(logits[j]! - max)
     lse[row] = max + Math.log(sum)
+    const sums = out.subarray(row * headDim, (row + 1) * headDim)
+    const magnitudes = outMagnitude.subarray(row * headDim, (row + 1) * headDim)
     let magnitude = 0
     for (const j of keys) {
       const p = Math.exp(logits[j]! - max) / sum
       magnitude += p * sizes[j]!
-      for (let d = 0; d < headDim; d++) {
-        const value = v[(firstKey + j) * headDim + d]!
-        out[row * headDim + d]! += p * value
-        outMagnitude[row * headDim + d]! += p * Math.abs(value)
-      }
+      accumulate(sums, magnitudes, p, v!, (firstKey + j) * headDim)
     }
     lseMagnitude[row] = Math.max(1, magnitude)
   })
   return { out, lse, outMagnitude, lseMagnitude }
+}
+
+function dot(query: Float64Array, keys: Float64Array, at: number): number {
+  let sum = 0
+  for (let d = 0; d < query.length; d++) sum += query[d]! * keys[at + d]!
+  return sum
+}
+
+function dotOfSizes(query: Float64Array, keys: Float64Array, at: number): number {
+  let sum = 0
+  for (let d = 0; d < query.length; d++) sum += Math.abs(query[d]! * keys[at + d]!)
+  return sum
+}
+
+function accumulate(sums: Float64Array, magnitudes: Float64Array, p: number, values: Float64Array, at: number): void {
+  for (let d = 0; d < sums.length; d++) {
+    const term = p * values[at + d]!
+    sums[d]! += term
+    magnitudes[d]! += Math.abs(term)
+  }
 }
 
 /**

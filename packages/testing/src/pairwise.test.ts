@@ -29,8 +29,21 @@ test('every two values of every two parameters come together', () => {
 })
 
 test('the rows depend on nothing but parameters and seed', () => {
-  expect(pairwise(parameters, 3)).toEqual(pairwise(parameters, 3))
-  expect(pairwise(parameters, 3)).not.toEqual(pairwise(parameters, 4))
+  expect(pairwise(parameters, { seed: 3 })).toEqual(pairwise(parameters, { seed: 3 }))
+  expect(pairwise(parameters, { seed: 3 })).not.toEqual(pairwise(parameters, { seed: 4 }))
+})
+
+test('costly rows are taken only where a pair needs them', () => {
+  const isCostly = (row: { a: number; d: number }) => row.a === 5 && row.d === 40
+  const rows = pairwise<{ a: number; b: string; c: boolean; d: number; e: number }>(parameters, {
+    cost: (row) => (isCostly(row) ? 100 : 1),
+  })
+  expect(rows.filter(isCostly).length).toBe(1)
+  const growing = pairwise<{ a: number; d: number }>(
+    { a: [1, 2], d: [1, 2] },
+    { cost: (row, taken) => (row.a === 2 && taken.length < 2 ? 100 : 1) },
+  )
+  expect(growing.map((row) => row.a)).toEqual([1, 1, 2, 2])
 })
 
 test('one parameter alone takes each of its values, and a parameter needs one', () => {

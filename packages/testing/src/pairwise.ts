@@ -4,13 +4,23 @@ import { createRandom } from './random.js'
 export type Parameters<Row> = { readonly [Name in keyof Row]: readonly Row[Name][] }
 
 /** Rows tried for each row taken; more gives fewer rows. */
-const candidatesPerRow = 30
+const candidatesPerRow = 60
+
+export interface PairwiseOptions<Row> {
+  readonly seed?: number
+  /** What a row takes, after those taken so far. Rows with many new pairs for their cost come first. Default: 1. */
+  cost?(row: Row, taken: readonly Row[]): number
+}
 
 /**
  * Rows in which every two values of every two parameters come together at least once: most bugs need no more than two
- * conditions at a time. Greedy (AETG; Cohen et al. 1997, doi:10.1109/32.605761) and seeded: the same rows on every run.
+ * conditions at a time. Greedy (AETG; Cohen et al. 1997, doi:10.1109/32.605761), weighted by cost as set cover is, and
+ * seeded: the same rows on every run.
  */
-export function pairwise<Row extends object>(parameters: Parameters<Row>, seed = 1): Row[] {
+export function pairwise<Row extends object>(
+  parameters: Parameters<Row>,
+  { seed = 1, cost = () => 1 }: PairwiseOptions<Row> = {},
+): Row[] {
   const names = Object.keys(parameters) as (keyof Row & string)[]
   const sizes = names.map((name) => parameters[name].length)
   if (sizes.includes(0)) throw new Error(`no value for ${names[sizes.indexOf(0)]}`)
@@ -21,21 +31,22 @@ export function pairwise<Row extends object>(parameters: Parameters<Row>, seed =
       for (let a = 0; a < sizes[p]!; a++) for (let c = 0; c < sizes[r]!; c++) uncovered.add(pair(p, a, r, c))
     }
   }
-  const rows: number[][] = []
+  const rows: Row[] = []
+  const toRow = (values: readonly number[]) =>
+    Object.fromEntries(values.map((value, p) => [names[p], parameters[names[p]!][value]])) as Row
   while (uncovered.size > 0) {
     let best: number[] = []
     let bestGain = -1
     for (let n = 0; n < candidatesPerRow; n++) {
       const row = candidate()
-      const gain = newPairs(row).length
+      const gain = newPairs(row).length / cost(toRow(row), rows)
       if (gain > bestGain) [best, bestGain] = [row, gain]
     }
     for (const covered of newPairs(best)) uncovered.delete(covered)
-    rows.push(best)
+    rows.push(toRow(best))
   }
   // With one parameter there are no pairs.
-  if (names.length === 1) for (let a = 0; a < sizes[0]!; a++) rows.push([a])
-  return rows.map((row) => Object.fromEntries(row.map((value, p) => [names[p], parameters[names[p]!][value]])) as Row)
+  return names.length === 1 ? parameters[names[0]!].map((_, value) => toRow([value])) : rows
 
   /** Starts from an uncovered pair, then gives each other parameter the value that covers most. */
   function candidate(): number[] {

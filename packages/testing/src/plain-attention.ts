@@ -37,24 +37,17 @@ export function plainAttention(
     for (let d = 0; d < headDim; d++) scaledQuery[d] = fround(scale * q[row * headDim + d]!)
     let max = Number.NEGATIVE_INFINITY
     for (const j of keys) {
-      const at = (firstKey + j) * headDim
-      let dot = 0
-      if (natural) {
-        for (let d = 0; d < headDim; d++) dot = fround(dot + fround(scaledQuery[d]! * k[at + d]!))
-      } else {
-        for (let d = headDim - 1; d >= 0; d--) dot = fround(dot + fround(scaledQuery[d]! * k[at + d]!))
-      }
-      logits[j] = dot
-      max = Math.max(max, dot)
+      const logit = dot(scaledQuery, k, (firstKey + j) * headDim, !natural)
+      logits[j] = logit
+      max = Math.max(max, logit)
     }
     let sum = 0
     sums.fill(0)
     for (const j of keys) {
-      const at = (firstKey + j) * headDim
       const difference = fround(logits[j]! - max)
       const p = fround(natural ? Math.exp(difference) : 2 ** difference)
       sum = fround(sum + p)
-      for (let d = 0; d < headDim; d++) sums[d] = fround(sums[d]! + fround(p * v[at + d]!))
+      accumulate(sums, p, v, (firstKey + j) * headDim)
     }
     for (let d = 0; d < headDim; d++) out[row * headDim + d] = fround(sums[d]! / sum)
     lse[row] = natural
@@ -62,6 +55,24 @@ export function plainAttention(
       : fround(fround(max + fround(Math.log2(sum))) * fround(Math.LN2))
   })
   return { out: dtype === 'f16' ? roundTo('f16', out) : out, lse }
+}
+
+// Functions of their own, because engines compile them to float32 instructions only so.
+
+function dot(query: Float32Array, keys: Float32Array, at: number, backward: boolean): number {
+  let sum = fround(0)
+  const size = query.length
+  if (backward) {
+    for (let d = size - 1; d >= 0; d--) sum = fround(sum + fround(query[d]! * keys[at + d]!))
+  } else {
+    for (let d = 0; d < size; d++) sum = fround(sum + fround(query[d]! * keys[at + d]!))
+  }
+  return sum
+}
+
+function accumulate(sums: Float32Array, weight: number, values: Float32Array, at: number): void {
+  const p = fround(weight)
+  for (let d = 0; d < sums.length; d++) sums[d] = fround(sums[d]! + fround(p * values[at + d]!))
 }
 
 /** Values rounded to a dtype, held in float32. */

@@ -61,7 +61,7 @@ export function conformanceCases<Options extends MethodOptions>(
   block: { readonly q: number; readonly k: number },
 ): Case[] {
   const { capabilities } = definition
-  const lengths = (size: number) => [1, size - 1, size, size + 1, 2 * size + 17]
+  const lengths = (size: number) => [1, size - 1, size, size + 1, Math.floor(1.5 * size) + 3]
   const queryLengths = lengths(block.q).filter((n) => capabilities.queryLength !== 'many' || n > 1)
   const dims = headDims.filter((d) => d % capabilities.headDim.multipleOf === 0 && d <= capabilities.headDim.max)
   const grid: Record<string, readonly unknown[]> = {
@@ -79,8 +79,16 @@ export function conformanceCases<Options extends MethodOptions>(
     scale: ['default', 0.25],
   }
   for (const [name, spec] of choiceOptions(definition)) grid[`choice ${name}`] = spec.choices
-  const rows = pairwise(grid as Parameters<Record<string, unknown>>)
+  const rows = pairwise(grid as Parameters<Record<string, unknown>>, { cost: seconds })
   return [...rows.map(toCase), ...longCases(definition, block)]
+}
+
+/** About how long a case takes on a software adapter: a second to compile what no case before it has, and the work. */
+function seconds(row: Record<string, unknown>, taken: readonly Record<string, unknown>[]): number {
+  const compiledBy = Object.keys(row).filter((name) => /^(headDim|dtype|causal|choice .*)$/.test(name))
+  const compiled = taken.some((other) => compiledBy.every((name) => other[name] === row[name]))
+  const { batch, heads, queryLength, keyLength, headDim } = row as unknown as Case & { heads: readonly number[] }
+  return 0.2 + (compiled ? 0 : 1) + (batch * heads[1]! * queryLength * keyLength * headDim) / 5e7
 }
 
 function toCase(row: Record<string, unknown>): Case {
