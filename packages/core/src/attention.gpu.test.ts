@@ -494,6 +494,20 @@ describe('lifetimes', () => {
     disposeAll(again)
   })
 
+  test('a runtime disposed of during a run: likewise', async () => {
+    const borrower = await cuttingRuntime()
+    const attention = await borrower.use(scaledCopy(), config)
+    const tensors = makeTensors(runtime)
+    disposeAll({ ...tensors, ...(await attention.run(tensors)) })
+    const again = makeTensors(runtime)
+    using watched = watch(runtime.device)
+    watched.onSubmit = (submits) => submits === 2 && borrower.dispose()
+    await expect(attention.run(again)).rejects.toThrow(refusal('DISPOSED'))
+    expect(watched.live()).toBe(0)
+    attention.dispose()
+    disposeAll(again)
+  })
+
   test('reset reaches the program', async () => {
     using attention = await runtime.use(scaledCopy(), config)
     attention.reset()

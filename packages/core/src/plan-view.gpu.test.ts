@@ -1,6 +1,7 @@
 import { createRuntime, defineMethod, type HostBlockPlan, type Runtime, uploadPlan } from '@sparse-attention/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { denseMask } from './plan.js'
+import { PlanMemory } from './plan-view.js'
 import { config, disposeAll, makeTensors, watch } from './test-support.js'
 
 let runtime: Runtime
@@ -92,6 +93,30 @@ describe('an uploaded plan', () => {
     expect(() => uploadPlan(runtime, { ...host, ...wrong }, shape)).toThrow(expect.objectContaining({ code, where }))
     expect(watched.counts.created).toBe(0)
   })
+})
+
+test('a plan that is too large to bind is refused before it is made', () => {
+  const limits = { maxStorageBufferBindingSize: 16 }
+  const small = {
+    assertUsable() {},
+    device: { limits, createBuffer: () => expect.unreachable() },
+  } as unknown as Runtime
+  expect(() => uploadPlan(small, host, shape)).toThrow(
+    expect.objectContaining({ code: 'LIMIT_EXCEEDED', where: 'maxStorageBufferBindingSize' }),
+  )
+  expect(() => new PlanMemory(small).allocate(17)).toThrow(expect.objectContaining({ code: 'LIMIT_EXCEEDED' }))
+})
+
+test('plan memory grows by doubling, so that what was outgrown stays smaller than what is used', () => {
+  using watched = watch(runtime.device)
+  const memory = new PlanMemory(runtime)
+  for (let size = 16; size < 5000; size += 16) {
+    memory.nextGeneration()
+    expect(memory.allocate(size).sizeBytes).toBe(size)
+  }
+  expect(watched.counts.created).toBe(10) // 16, 32, … 8192
+  memory.dispose()
+  expect(watched.live()).toBe(0)
 })
 
 test('a dense plan reads as all blocks with a visible pair, whatever the lengths', async () => {

@@ -69,14 +69,7 @@ export class PlanMemory {
     if (this.#taken) throw new Error('a method asks for one plan buffer a call')
     this.#taken = true
     const size = Math.ceil(sizeBytes / 16) * 16
-    const limit = this.#runtime.device.limits.maxStorageBufferBindingSize
-    if (size > limit) {
-      throw new SparseAttentionError('LIMIT_EXCEEDED', {
-        message: `The plan needs ${size} bytes, one binding may have ${limit}.`,
-        fix: 'Split the call by batch or heads, use larger blocks, or request a device with larger limits.',
-        where: 'maxStorageBufferBindingSize',
-      })
-    }
+    const limit = checkPlanSize(this.#runtime, size)
     if (!this.#buffer || this.#buffer.size < size) {
       if (this.#buffer) this.#outgrown.push(this.#buffer)
       const grown = Math.min(limit, Math.max(size, 2 * (this.#buffer?.size ?? 0)))
@@ -115,7 +108,7 @@ export function createPlan(
  * A block plan from the host: a fixed pattern, a saved selection, a test's random mask. Owned by the caller.
  *
  * @throws INVALID_SHAPE when the bitmap's length does not fit the geometry, INVALID_ARGUMENT for block sizes that the
- *   kernels do not take (multiples of 64)
+ *   kernels do not take (multiples of 64), LIMIT_EXCEEDED when the bitmap is too large to bind
  */
 export function uploadPlan(runtime: Runtime, plan: HostBlockPlan, shape: AttentionShape): Plan {
   runtime.assertUsable()
@@ -142,15 +135,24 @@ export function uploadPlan(runtime: Runtime, plan: HostBlockPlan, shape: Attenti
       where: 'bitmap',
     })
   }
-  const buffer = runtime.device.createBuffer({
-    label: 'sparse-attention plan',
-    size: Math.ceil(words / 4) * 16,
-    usage: STORAGE_COPY,
-  })
+  const size = Math.ceil(words / 4) * 16
+  checkPlanSize(runtime, size)
+  const buffer = runtime.device.createBuffer({ label: 'sparse-attention plan', size, usage: STORAGE_COPY })
   runtime.device.queue.writeBuffer(buffer, 0, plan.bitmap as Uint32Array<ArrayBuffer>)
   const { bitmap: _, ...geometry } = plan
   const data: PlanData = { kind: 'block', ...geometry, bitmap: { buffer, offsetBytes: 0, sizeBytes: buffer.size } }
   return new PlanView(runtime, 'uploaded', data, shape, plan.causal, undefined, buffer)
+}
+
+/** The most bytes that a plan may have. */
+function checkPlanSize(runtime: Runtime, size: number): number {
+  const limit = runtime.device.limits.maxStorageBufferBindingSize
+  if (size <= limit) return limit
+  throw new SparseAttentionError('LIMIT_EXCEEDED', {
+    message: `The plan needs ${size} bytes, one binding may have ${limit}.`,
+    fix: 'Split the call by batch or heads, use larger blocks, or request a device with larger limits.',
+    where: 'maxStorageBufferBindingSize',
+  })
 }
 
 class PlanView implements Plan {

@@ -15,7 +15,7 @@ import { type Inputs, makeInputs } from '../inputs.js'
 import { createRandom } from '../random.js'
 import { trackBuffers } from '../track-buffers.js'
 import { type Attended, attend, withAttention } from './attend.js'
-import { knobs, smallHeadDim } from './cases.js'
+import { type Knob, knobs, smallHeadDim } from './cases.js'
 import type { MethodUnderTest } from './check-case.js'
 
 /** Something that holds for every method, checked at one shape. */
@@ -48,6 +48,7 @@ export function properties<Options extends MethodOptions>(definition: MethodDefi
     { name: 'concurrent runs on one attention and on two give the bits of single runs', check: sameBitsConcurrent },
     { name: 'fifty runs leave memory as it was', check: constantMemory },
     { name: 'what an attention allocates is freed with it', check: disposeFrees },
+    { name: 'a given plan is the one computed over', check: givenPlan },
     { name: 'batch 2 equals two runs', check: batchEqualsRuns },
     { name: 'GQA equals repeated keys and values over the same plan', check: gqaEqualsRepetition },
     {
@@ -127,15 +128,17 @@ async function withPlan<Options extends MethodOptions>(
 
 async function densityFalls<Options extends MethodOptions>(
   context: PropertyContext<Options>,
-  { name, neutral, sparsest, integer }: ReturnType<typeof knobs>[number],
+  { name, neutral, sparsest, integer }: Knob,
 ): Promise<void> {
+  const { default: usual } = context.method.factory.definition.options[name as keyof Options]
+  const values = [0, 0.1, 0.3, 0.6, 1].map((share) => neutral + share * (sparsest - neutral))
+  const points = [...new Set([...values, Number(usual)].map((value) => (integer ? Math.round(value) : value)))]
+  points.sort((a, b) => (sparsest > neutral ? a - b : b - a))
   for (const kind of ['gaussian', 'stripes'] as const) {
     const given = problem(context, { blocks: 5, kind, queryHeads: 2, kvHeads: 1 })
     let previous = Number.POSITIVE_INFINITY
-    for (const share of [0, 0.1, 0.3, 0.6, 1]) {
-      const value = neutral + share * (sparsest - neutral)
-      const options = { [name]: integer ? Math.round(value) : value } as unknown as Partial<Options>
-      const { plan } = await runOnce(context, given, options)
+    for (const value of points) {
+      const { plan } = await runOnce(context, given, { [name]: value } as unknown as Partial<Options>)
       const { kept, visible } = countPairs(plan)
       if (kept > previous) {
         throw new Error(
@@ -144,6 +147,30 @@ async function densityFalls<Options extends MethodOptions>(
       }
       previous = kept
     }
+  }
+}
+
+async function givenPlan<Options extends MethodOptions>(context: PropertyContext<Options>): Promise<void> {
+  const { runtime, method } = context
+  const sparse = Object.fromEntries(knobs(method.factory.definition).map((knob) => [knob.name, knob.sparsest]))
+  const maker = problem(context, { blocks: 5, kind: 'stripes' })
+  const { config, ...given } = problem(context, { blocks: 5 })
+  let plan: Plan | undefined
+  try {
+    const made = await runOnce(context, maker, sparse as unknown as Partial<Options>, {
+      onPlan: (p) => (plan = p.clone()),
+    })
+    await withAttention(runtime, method.factory, {}, config, async (attention) => {
+      const extra = method.context ? { context: method.context(given.shape) } : {}
+      await attend(runtime, attention, { ...given, ...extra })
+      const attended = await attend(runtime, attention, { ...given, ...extra, plan: plan! })
+      expectSameBits(attended, { ...attended, mask: made.mask }, 'the plan returned')
+      const { shape, inputs, dtype } = given
+      const scale = 1 / Math.sqrt(shape.headDim)
+      expectAttentionClose(attended, { ...shape, ...inputs, scale, mask: made.mask, dtype, name: 'the given plan' })
+    })
+  } finally {
+    plan?.dispose()
   }
 }
 
@@ -292,10 +319,15 @@ async function batchEqualsRuns<Options extends MethodOptions>(context: PropertyC
 }
 
 async function gqaEqualsRepetition<Options extends MethodOptions>(context: PropertyContext<Options>): Promise<void> {
-  const grouped = problem(context, { queryHeads: 4, kvHeads: 1, blocks: 2 })
+  const grouped = problem(context, { queryHeads: 4, kvHeads: 2, blocks: 2 })
   await withPlan(context, grouped, async (plan, attended) => {
-    const repeat = (values: Float64Array) =>
-      Float64Array.from({ length: values.length * 4 }, (_, i) => values[i % values.length]!)
+    const repeat = (values: Float64Array) => {
+      const head = values.length / 2
+      return Float64Array.from(
+        { length: 2 * values.length },
+        (_, i) => values[Math.floor(i / (2 * head)) * head + (i % head)]!,
+      )
+    }
     const repeated = {
       ...grouped,
       config: { ...grouped.config, kvHeads: 4 },

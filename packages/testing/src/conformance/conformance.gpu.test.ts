@@ -1,0 +1,130 @@
+import type { Runtime } from '@sparse-attention/core'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { testRuntime } from '../test-runtime.js'
+import { type Case, caseName, conformanceCases } from './cases.js'
+import { checkCase } from './check-case.js'
+import { blockSize, describeMethod } from './describe-method.js'
+import { type Fault, faultyMethod, firstElementReference } from './faulty-method.js'
+import { properties } from './properties.js'
+
+// The suite passes a method that is right …
+describeMethod(faultyMethod('none'), { reference: firstElementReference })
+
+// … and finds each mistake: by the first of its cases that fails, or by the property that is there for it.
+describe('mistakes', () => {
+  let runtime: Runtime
+  beforeAll(async () => {
+    runtime = await testRuntime()
+  })
+
+  const block = blockSize(faultyMethod('none'), firstElementReference, undefined)
+  const cases = conformanceCases(faultyMethod('none').definition, block)
+
+  async function firstFailure(fault: Fault, wanted: (c: Case) => boolean): Promise<string> {
+    const method = { factory: faultyMethod(fault), reference: firstElementReference }
+    for (const c of cases.filter(wanted)) {
+      try {
+        await checkCase(runtime, method, c)
+      } catch (error) {
+        return (error as Error).message
+      }
+    }
+    return 'passed'
+  }
+
+  const square = (c: Case) => c.queryLength > 300 && c.variant === 'default' && c.inputs === 'gaussian'
+
+  test.each<[Fault, (c: Case) => boolean, RegExp]>([
+    ['keeps another block', square, /keeps key blocks \{.*\}, the reference \{.*\}/],
+    ['forgets the forced block', (c) => c.variant === 'sparsest', /are forced/],
+    ['takes heads modulo KV heads', (c) => c.kvHeads === 2 && c.queryHeads === 8, /keeps key blocks|out has a/],
+    ['causal from the upper left', (c) => c.causal && c.keyLength > c.queryLength, /keeps key blocks|out has a/],
+    ['sees one key too many', (c) => c.causal && square(c), /out has a/],
+    ['ignores the scale', (c) => c.scale === 0.25 && c.inputs === 'gaussian', /out has a/],
+    ['LSE in base 2', (c) => c.call === 'run' && square(c), /lse has a/],
+    ['empty rows are NaN', (c) => c.causal && c.queryLength > c.keyLength, /out has a largest error of Infinity/],
+    ['leaves a key out', square, /out has a/],
+    ['sums in half precision', square, /out has a/],
+    ['does not take off the maximum', (c) => c.inputs === 'huge-logits', /out has a|lse has a/],
+    ['writes behind the last row', (c) => c.layout === 'BLHD' && c.call !== 'run', /elements around a 4-axis output/],
+    ['ignores strides of the output', (c) => c.layout === 'BLHD' && c.call !== 'run', /elements around|out has a/],
+    ['reads back', square, /1 read-backs during the call/],
+    ['neutral options drop a block', (c) => c.variant === 'neutral', /keeps key blocks/],
+  ])('%s', async (fault, wanted, message) => {
+    expect(await firstFailure('none', wanted)).toBe('passed')
+    expect(await firstFailure(fault, wanted)).toMatch(message)
+  })
+
+  test.each<[Fault, string, RegExp]>([
+    ['density rises with the threshold', 'density falls', /threshold = .* keeps/],
+    ['keeps state between calls', 'two runs give the same bits', /the second run: element/],
+    ['leaks a buffer with each call', 'fifty runs', /50 runs left 50 buffers/],
+    ['leaks a buffer when disposed', 'what an attention allocates', /left 1 buffers of 64 bytes/],
+    ['multiplies masked keys by zero', 'NaN and infinity in one key', /does not read it, but its output changed/],
+    ['ignores the given plan', 'a given plan', /the given plan: out has a/],
+    ['sees one key too many', 'keys and values beyond the causal limit', /does not read it, but its output changed/],
+    ['takes heads modulo KV heads', 'GQA equals repeated', /the run with repeated keys/],
+  ])('%s: property “%s”', async (fault, name, message) => {
+    const check = async (given: Fault) => {
+      const method = { factory: faultyMethod(given), reference: firstElementReference }
+      const property = properties(method.factory.definition).find((p) => p.name.startsWith(name))!
+      await property.check({ runtime, method, block })
+    }
+    await check('none')
+    await expect(check(fault)).rejects.toThrow(message)
+  })
+})
+
+describe('the grid', () => {
+  const { definition } = faultyMethod('none')
+  const cases = conformanceCases(definition, { q: 128, k: 128 })
+
+  test('has about 60 cases with names of their own', () => {
+    expect(cases.length).toBeGreaterThan(40)
+    expect(cases.length).toBeLessThan(90)
+    expect(new Set(cases.map(caseName)).size).toBe(cases.length)
+  })
+
+  test('has every length around a block, with every other', () => {
+    for (const q of [1, 127, 128, 129, 195]) {
+      for (const k of [1, 127, 128, 129, 195]) {
+        expect(
+          cases.some((c) => c.queryLength === q && c.keyLength === k),
+          `${q}, ${k}`,
+        ).toBe(true)
+      }
+    }
+  })
+
+  test('keeps to the capabilities', () => {
+    const capabilities = {
+      causal: [true],
+      queryLength: 'one',
+      dtypes: ['f16'],
+      headDim: { multipleOf: 64, max: 128 },
+    } as const
+    const narrow = conformanceCases({ ...definition, capabilities }, { q: 64, k: 64 })
+    expect(narrow.length).toBeGreaterThan(20)
+    for (const c of narrow) {
+      expect(c).toMatchObject({ causal: true, queryLength: 1, dtype: 'f16' })
+      expect([64, 128]).toContain(c.headDim)
+    }
+    const many = conformanceCases(
+      { ...definition, capabilities: { ...definition.capabilities, queryLength: 'many' } },
+      { q: 64, k: 64 },
+    )
+    expect(many.every((c) => c.queryLength > 1)).toBe(true)
+  })
+
+  test('takes each choice, and thresholds for each head', () => {
+    const options = {
+      threshold: { type: 'per-head', default: 0.5, min: 0, max: 1, description: '' },
+      stride: { type: 'choice', default: 4, choices: [4, 8], description: '' },
+    } as const
+    const made = conformanceCases({ ...definition, options, neutral: { threshold: 1 } } as never, { q: 64, k: 64 })
+    for (const variant of ['default', 'neutral', 'scaled', 'sparsest', 'per-head']) {
+      for (const stride of [4, 8])
+        expect(made.some((c) => c.variant === variant && c.choices.stride === stride)).toBe(true)
+    }
+  })
+})
