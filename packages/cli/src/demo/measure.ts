@@ -52,10 +52,13 @@ export interface MeasureOptions {
 
 /** Steps of `measure`, for a progress bar. */
 export function measureSteps(config: LanguageModelConfig, timedRuns: number): number {
-  return 2 + (timedRuns > 0 ? timedRuns + 2 : 0) + config.layers
+  return 2 + (timedRuns > 0 ? timedRuns + 1 : 0) + config.layers
 }
 
-/** Tokens of the first run, in which drivers finish compiling. */
+/**
+ * Tokens of the first run, in which drivers finish compiling, where a whole prefill takes long. Elsewhere it is whole:
+ * onnxruntime-web compiles again for another length.
+ */
 const warmUpTokens = 64
 
 /**
@@ -68,18 +71,18 @@ export async function measure(options: MeasureOptions): Promise<Measurement> {
   const model = await AttentionModel.load(runtime, ort, language.model, { attention: () => method, signal })
   try {
     onStep(`${id}: load`)
-    await prefill(model, ort, language.config, passage.ids.subarray(0, warmUpTokens), 1, { signal })
-    onStep(`${id}: warm-up`)
-
     const run = (onAttention?: (event: AttentionEvent) => Promise<void>) =>
       prefill(model, ort, language.config, passage.ids, passage.logitsToKeep, {
         signal,
         ...(onAttention ? { onAttention } : {}),
       })
+    if (timedRuns > 0) await run()
+    else await prefill(model, ort, language.config, passage.ids.subarray(0, warmUpTokens), 1, { signal })
+    onStep(`${id}: warm-up`)
     const times: number[] = []
-    for (let i = 0; timedRuns > 0 && i <= timedRuns; i++) {
+    for (let i = 0; i < timedRuns; i++) {
       times.push((await run()).milliseconds)
-      onStep(`${id}: prefill ${i === 0 ? 'uncounted' : i}`)
+      onStep(`${id}: prefill ${i + 1}`)
     }
     // In a run of its own: looking at plans in between lets a GPU's clock drop, which slows what comes after.
     const attentionMs = new Map<number, number>()
@@ -90,7 +93,7 @@ export async function measure(options: MeasureOptions): Promise<Measurement> {
 
     using probe = new Probe(runtime, (layer) => onStep(`${id}: layer ${layer}`))
     const looked = await run((event) => probe.look(event))
-    const prefillMs = timedRuns > 0 ? median(times.slice(1)) : looked.milliseconds - probe.milliseconds
+    const prefillMs = timedRuns > 0 ? median(times) : looked.milliseconds - probe.milliseconds
     const layers = probe.layers.map((layer) => ({
       ...layer,
       attentionMs: attentionMs.get(layer.layer) ?? layer.attentionMs,
