@@ -11,11 +11,6 @@ export class BufferPool {
     private readonly keep: number = 6,
   ) {}
 
-  /** Buffers handed out and not yet taken back. */
-  get inUse(): number {
-    return this.#taken.size
-  }
-
   /**
    * A buffer of that many bytes, rounded up to 16. Contents undefined.
    *

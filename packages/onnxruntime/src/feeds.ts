@@ -1,7 +1,6 @@
 import { type ErrorCode, SparseAttentionError } from '@sparse-attention/core'
 import type { Tensor } from 'onnxruntime-web'
-import type { Graph } from './graph.js'
-import { declaredTensor, tensorTypeOf } from './onnx.js'
+import { declaredTensor, tensorTypeOf, type ValueInfoProto } from './onnx.js'
 import type { Provider } from './ort.js'
 
 /**
@@ -9,13 +8,17 @@ import type { Provider } from './ort.js'
  *
  * @throws INVALID_ARGUMENT, INVALID_DTYPE, INVALID_SHAPE naming the input
  */
-export function checkFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>, provider: Provider): void {
-  const names = [...graph.inputs.keys()]
+export function checkFeeds(
+  inputs: ReadonlyMap<string, ValueInfoProto>,
+  feeds: Readonly<Record<string, Tensor>>,
+  provider: Provider,
+): void {
+  const names = [...inputs.keys()]
   for (const name of Object.keys(feeds)) {
-    if (graph.inputs.has(name)) continue
+    if (inputs.has(name)) continue
     throw wrong('INVALID_ARGUMENT', name, `The model has no input '${name}'.`, `Its inputs are ${names.join(', ')}.`)
   }
-  for (const [name, info] of graph.inputs) {
+  for (const [name, info] of inputs) {
     const tensor = feeds[name]
     if (!tensor) {
       throw wrong('INVALID_ARGUMENT', name, `The input '${name}' is not fed.`, `Feed each of ${names.join(', ')}.`)
@@ -47,11 +50,15 @@ export function checkFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>
  *
  * @throws INVALID_ARGUMENT for a name that the graph does not have
  */
-export function checkOutputs(graph: Graph, outputs: readonly string[] | undefined): readonly string[] {
-  const unknown = outputs?.find((name) => !graph.outputs.includes(name))
-  if (unknown === undefined) return outputs ?? graph.outputs
-  const fix = `Its outputs are ${graph.outputs.join(', ')}.`
-  throw wrong('INVALID_ARGUMENT', 'outputs', `The model has no output '${unknown}'.`, fix)
+export function checkOutputs(all: readonly string[], requested: readonly string[] | undefined): readonly string[] {
+  const unknown = requested?.find((name) => !all.includes(name))
+  if (unknown === undefined) return requested ?? all
+  throw wrong(
+    'INVALID_ARGUMENT',
+    'outputs',
+    `The model has no output '${unknown}'.`,
+    `Its outputs are ${all.join(', ')}.`,
+  )
 }
 
 function wrong(code: ErrorCode, where: string, message: string, fix: string): SparseAttentionError {

@@ -90,7 +90,7 @@ describe('files that are no models', () => {
   test.each<[string, Uint8Array, string]>([
     ['nothing', new Uint8Array(), 'no ONNX graph'],
     ['text', new TextEncoder().encode('<!doctype html><title>404 Not Found</title>'), 'not an ONNX model'],
-    ['a nesting of 10000 graphs', nested(10_000), 'recursion depth'],
+    ['a nesting of 400 graphs', nested(400), 'recursion depth'],
   ])('%s', async (_, bytes, message) => {
     const error = await refusal(bytes)
     expect(error.code).toBe('INVALID_FILE')
@@ -128,7 +128,7 @@ function nested(depth: number): Uint8Array {
     return Uint8Array.from([(number << 3) | 2, ...length, rest, ...inner])
   }
   let graph: Uint8Array = new Uint8Array()
-  for (let i = 0; i < Math.min(depth, 400); i++) graph = field(1, field(5, field(6, graph)))
+  for (let i = 0; i < depth; i++) graph = field(1, field(5, field(6, graph)))
   return field(7, graph)
 }
 

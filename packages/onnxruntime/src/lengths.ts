@@ -1,6 +1,7 @@
 import { SparseAttentionError } from '@sparse-attention/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-web'
-import { type CutAttention, lengthOutput, type Piece } from './cut.js'
+import type { FoundAttention } from './attention-node.js'
+import { lengthOutput } from './cut.js'
 import type { Engine } from './ort.js'
 
 /** Key lengths of the replaced attentions in one run, by the graph value that holds them. */
@@ -15,8 +16,9 @@ export class LengthCheck {
   constructor(
     private readonly engine: Engine,
     private readonly session: InferenceSession,
-    private readonly piece: Piece,
-    private readonly attentions: readonly CutAttention[],
+    private readonly inputs: readonly string[],
+    private readonly outputs: readonly string[],
+    private readonly attentions: readonly FoundAttention[],
   ) {}
 
   /**
@@ -24,12 +26,12 @@ export class LengthCheck {
    * @throws UNSUPPORTED for padding and odd positions, naming the node; INVALID_ARGUMENT for a feed on the GPU
    */
   async read(feeds: Readonly<Record<string, Tensor>>): Promise<Lengths> {
-    const needed = Object.fromEntries(this.piece.inputs.map((name) => [name, onCpu(name, feeds[name]!)]))
-    const results = await this.engine.run(this.session, needed, this.piece.outputs, 'the sequence lengths')
+    const needed = Object.fromEntries(this.inputs.map((name) => [name, onCpu(name, feeds[name]!)]))
+    const results = await this.engine.run(this.session, needed, this.outputs, 'the sequence lengths')
     const integers = (value: string) =>
       Array.from(results[lengthOutput(value)]!.data as ArrayLike<number | bigint>, (each) => Number(each))
     const lengths = new Map<string, number>()
-    for (const { found } of this.attentions) {
+    for (const found of this.attentions) {
       const { seqlensK, totalSequenceLength, positionIds } = found.args
       if (totalSequenceLength === '') continue
       const total = integers(totalSequenceLength)[0]!

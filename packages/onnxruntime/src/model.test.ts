@@ -196,6 +196,13 @@ describe('wrong calls', () => {
     })
   })
 
+  test.each([undefined, null, 'dense', {}, dense])('a choice of attention that is none: %s', async (choice) => {
+    await expect(harness.load(llama, { attention: () => choice as never })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      where: 'attention',
+    })
+  })
+
   test('a provider that does not exist', async () => {
     await expect(harness.load(llama, { provider: 'cuda' as never })).rejects.toMatchObject({ code: 'INVALID_OPTION' })
   })

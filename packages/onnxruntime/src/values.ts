@@ -15,10 +15,6 @@ export class Values {
     return this.#entries.get(name)!.tensor
   }
 
-  has(name: string): boolean {
-    return this.#entries.has(name)
-  }
-
   /** Adds a value of ours. `free` is called once, at its end. */
   add(name: string, tensor: Tensor, free: () => void = () => tensor.dispose()): void {
     this.#entries.set(name, { tensor, free })
