@@ -27,13 +27,13 @@ export function guarded<T>(runtime: Runtime, work: () => T): { value: T; check: 
 function describeGpuError(outOfMemory: GPUError | null, invalid: GPUError | null): SparseAttentionError | undefined {
   if (outOfMemory) {
     return new SparseAttentionError('OUT_OF_MEMORY', {
-      message: `The GPU is out of memory: ${outOfMemory.message}.`,
+      message: `The GPU is out of memory: ${outOfMemory.message.trim().replace(/\.$/, '')}.`,
       fix: 'Free other tensors, shorten the input, or split the call.',
     })
   }
   if (invalid) {
     return new SparseAttentionError('INVALID_ARGUMENT', {
-      message: `The GPU refused the work: ${invalid.message}.`,
+      message: `The GPU refused the work: ${invalid.message.trim().replace(/\.$/, '')}.`,
       fix: 'Check that no tensor was destroyed and that all of them belong to this device.',
     })
   }

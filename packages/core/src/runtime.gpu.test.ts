@@ -231,11 +231,11 @@ describe('a lost device', () => {
     const reading = own.read(tensors.q)
     const idling = own.idle()
     own.device.destroy() // what a reset of the driver does, as far as the runtime can see
-    const outcomes = await Promise.allSettled([started, queued])
-    for (const outcome of outcomes)
-      expect(outcome).toMatchObject({ status: 'rejected', reason: refusal('DEVICE_LOST', 'device') })
-    await expect(reading).rejects.toThrow(refusal('DEVICE_LOST'))
-    await Promise.race([idling.catch(() => {}), own.lost])
+    const [ran, waited, read, idled] = await Promise.allSettled([started, queued, reading, idling])
+    const lost = { status: 'rejected', reason: refusal('DEVICE_LOST', 'device') }
+    expect([ran, waited, read]).toEqual([lost, lost, lost])
+    // Whether the queue counts as done when its device is gone is up to the implementation.
+    if (idled?.status === 'rejected') expect(idled).toEqual(lost)
 
     expect(SparseAttentionError.is(await own.lost)).toBe(true)
     expect((await own.lost).code).toBe('DEVICE_LOST')

@@ -54,6 +54,9 @@ const hardwareBudget: WorkBudget = { operationsPerDispatch: 1e11, operationsPerS
 const STORAGE_COPY = 0x80 | 0x04 | 0x08
 const MAP_READ_COPY_DST = 0x01 | 0x08
 
+/** How long a failure waits for the news that its cause was the loss of the device: observed are a few. */
+const newsOfLossMs = 50
+
 /** One device: its tier, compiled kernels, scratch and the attentions made on it. Made by `createRuntime`. */
 export class Runtime implements Disposable {
   readonly device: GPUDevice
@@ -70,6 +73,8 @@ export class Runtime implements Disposable {
   readonly #pipelines: PipelineCache
   readonly #ownsDevice: boolean
   #lostError: SparseAttentionError | undefined
+  /** How to reject what waits for the GPU. */
+  readonly #waiting = new Set<(error: SparseAttentionError) => void>()
   #disposed = false
 
   /** @internal use `createRuntime` */
@@ -86,10 +91,12 @@ export class Runtime implements Disposable {
     this.#ownsDevice = options.device === undefined
     this.lost = device.lost.then((info) => {
       this.#lostError = new SparseAttentionError('DEVICE_LOST', {
-        message: `The GPU device was lost (${info.reason}): ${info.message || 'no reason given'}.`,
+        message: `The GPU device was lost (${info.reason}): ${info.message.replace(/\.$/, '') || 'no reason given'}.`,
         fix: 'Create a new runtime and its attentions again.',
         where: 'device',
       })
+      for (const reject of this.#waiting) reject(this.#lostError)
+      this.#waiting.clear()
       return this.#lostError
     })
   }
@@ -215,15 +222,28 @@ export class Runtime implements Disposable {
   }
 
   /** The result of `work`, or the DEVICE_LOST error if the device is lost meanwhile. */
-  async whileAlive<T>(work: Promise<T>): Promise<T> {
-    const lost = this.lost.then((error): never => {
-      throw error
+  whileAlive<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#lostError) reject(this.#lostError)
+      // Not a race with `lost`: a promise that lives as long as the runtime would keep every race that it was part of.
+      else this.#waiting.add(reject)
+      work.then(
+        (value) => {
+          this.#waiting.delete(reject)
+          resolve(value)
+        },
+        async (error) => {
+          reject((await this.#newsOfLoss()) ?? error)
+          this.#waiting.delete(reject)
+        },
+      )
     })
-    try {
-      return await Promise.race([work, lost])
-    } catch (error) {
-      throw this.#lostError ?? error
-    }
+  }
+
+  /** Browsers reject what is pending on a device first, and say that it is lost a moment later. */
+  async #newsOfLoss(): Promise<SparseAttentionError | undefined> {
+    if (!this.#lostError) await new Promise((resolve) => setTimeout(resolve, newsOfLossMs))
+    return this.#lostError
   }
 
   /** @throws DISPOSED, DEVICE_LOST */
