@@ -7,7 +7,6 @@ import { exitCodes, ReportedFailure, type Terminal } from './terminal.js'
 const unexpectedCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'DEVICE_LOST',
   'PIPELINE_FAILED',
-  'PIPELINE_NOT_READY',
   'DISPOSED',
   'BUSY',
   'STALE_PLAN',

@@ -18,7 +18,6 @@ export type ErrorCode =
   | 'BUSY'
   | 'STALE_PLAN'
   | 'WRONG_RUNTIME'
-  | 'PIPELINE_NOT_READY'
   | 'PIPELINE_FAILED'
 
 export interface ErrorDetails {
