@@ -1,4 +1,4 @@
-export { type PlanPicture, type PlanPictureLayer, planColors, planPicture } from './figures/plan-picture.js'
+export { type PlanPicture, type PlanPictureRow, planColors, planPicture } from './figures/plan-picture.js'
 export { run } from './run.js'
 export {
   type HostTensor,

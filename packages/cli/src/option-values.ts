@@ -11,11 +11,13 @@ import {
  * Parses `name=value` pairs by what the method says about its options: a number, one of several choices, or for options
  * that may differ by head also a table [layer][head], as JSON or as `@file.json`. Ranges are the method's own check.
  *
+ * @param prefix stands before an option's name on the command line, so errors write it too
  * @throws INVALID_OPTION, INVALID_FILE
  */
 export async function parseOptions(
   { id, options }: Pick<MethodDefinition<MethodOptions>, 'id' | 'options'>,
   pairs: readonly string[],
+  prefix = '',
 ): Promise<Record<string, OptionValue>> {
   const values: Record<string, OptionValue> = {}
   for (const pair of pairs) {
@@ -30,11 +32,19 @@ export async function parseOptions(
         known.length > 0 ? `Its options are ${known.join(', ')}.` : 'It takes no options.',
       )
     }
-    if (split < 0) throw invalidOption(name, `Option '${name}' has no value.`, `Write ${name}=${spec.default}.`)
-    if (Object.hasOwn(values, name)) throw invalidOption(name, `Option '${name}' is given twice.`, 'Give it once.')
-    values[name] = await parseValue(name, spec, pair.slice(split + 1))
+    const label = `${prefix}${name}`
+    if (split < 0) throw invalidOption(label, `Option '${label}' has no value.`, `Write ${label}=${spec.default}.`)
+    if (Object.hasOwn(values, name)) throw invalidOption(label, `Option '${label}' is given twice.`, 'Give it once.')
+    values[name] = await parseValue(label, spec, pair.slice(split + 1))
   }
   return values
+}
+
+/** One line for people; tables are only named. */
+export function formatOptions(options: Readonly<Record<string, OptionValue>>): string {
+  return Object.entries(options)
+    .map(([name, value]) => `${name} ${typeof value === 'object' ? 'table' : value}`)
+    .join(', ')
 }
 
 async function parseValue(name: string, spec: OptionSpec, text: string): Promise<OptionValue> {

@@ -1,10 +1,11 @@
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { floatsToHalves, halvesToFloats } from '@sparse-attention/core'
 import { expectAttentionClose, makeInputs } from '@sparse-attention/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseDocumented } from '../../test/documented-schemas.js'
+import { floats, hostTensor } from '../../test/host-tensors.js'
+import { refusal as refused } from '../../test/refusal.js'
 import { runCaptured } from '../../test/run-captured.js'
 import { type HostTensor, readSafetensors, type SafetensorsDType, writeSafetensors } from '../safetensors/index.js'
 import type { AttendReport } from './attend.js'
@@ -20,18 +21,6 @@ const shape = { batch: 1, queryHeads: 4, kvHeads: 2, queryLength: 190, keyLength
 const qShape = [1, 4, 190, 16]
 const kvShape = [1, 2, 254, 16]
 
-function tensor(dtype: SafetensorsDType, tensorShape: number[], values: ArrayLike<number>): HostTensor {
-  const elements = dtype === 'F16' ? floatsToHalves(values) : Float32Array.from(values)
-  return { dtype, shape: tensorShape, bytes: new Uint8Array(elements.buffer) }
-}
-
-function floats({ dtype, bytes }: HostTensor): Float32Array {
-  const { buffer, byteOffset, byteLength } = bytes
-  return dtype === 'F16'
-    ? halvesToFloats(new Uint16Array(buffer, byteOffset, byteLength / 2))
-    : new Float32Array(buffer, byteOffset, byteLength / 4)
-}
-
 describe.each(['f16', 'f32'] as const)('attend on %s', (dtype) => {
   const type = dtype === 'f16' ? 'F16' : 'F32'
   const inputs = makeInputs('needle', shape, dtype, 7)
@@ -40,9 +29,9 @@ describe.each(['f16', 'f32'] as const)('attend on %s', (dtype) => {
   beforeAll(async () => {
     input = join(folder, `${dtype}.safetensors`)
     await writeSafetensors(input, {
-      q: tensor(type, qShape, inputs.q),
-      k: tensor(type, kvShape, inputs.k),
-      v: tensor(type, kvShape, inputs.v),
+      q: hostTensor(type, qShape, inputs.q),
+      k: hostTensor(type, kvShape, inputs.k),
+      v: hostTensor(type, kvShape, inputs.v),
     })
   })
 
@@ -103,7 +92,7 @@ describe.each(['f16', 'f32'] as const)('attend on %s', (dtype) => {
 })
 
 describe('attend refuses', () => {
-  const good = tensor('F32', [1, 1, 4, 8], new Array(32).fill(0.5))
+  const good = hostTensor('F32', [1, 1, 4, 8], new Array(32).fill(0.5))
   const make = async (name: string, tensors: Record<string, HostTensor>): Promise<string> => {
     const path = join(folder, `${name}.safetensors`)
     await writeSafetensors(path, tensors)
@@ -114,16 +103,9 @@ describe('attend refuses', () => {
     input = await make('good', { q: good, k: good, v: good })
   })
   const other = (dtype: SafetensorsDType, tensorShape: number[]): HostTensor =>
-    tensor(dtype, tensorShape, new Array(tensorShape.reduce((a, b) => a * b, 1)).fill(0.5))
+    hostTensor(dtype, tensorShape, new Array(tensorShape.reduce((a, b) => a * b, 1)).fill(0.5))
 
-  async function refusal(argv: string[]): Promise<{ code: string; message: string; fix: string }> {
-    const { exitCode, stdout, stderr } = await runCaptured(['attend', ...argv, '--json'])
-    expect(exitCode).toBe(2)
-    const { error } = parseDocumented('error', stdout) as { error: { code: string; message: string; fix: string } }
-    const lines = stderr.split('\n').filter((line) => !line.includes('using a software adapter'))
-    expect(lines).toEqual([`sparse-attention: ${error.message}`, ''])
-    return error
-  }
+  const refusal = (argv: readonly string[]) => refused(['attend', ...argv])
 
   const bf16: HostTensor = { dtype: 'BF16', shape: [1, 1, 4, 8], bytes: new Uint8Array(64) }
   it.each<[string, Record<string, HostTensor>, string, RegExp]>([
@@ -143,7 +125,7 @@ describe('attend refuses', () => {
     ['two dtypes', { q: other('F16', [1, 1, 4, 8]), k: good, v: good }, 'INVALID_DTYPE', /are F16, F32, F32/],
     [
       'an infinite element',
-      { q: good, k: good, v: tensor('F32', [1, 1, 4, 8], [...new Array(31).fill(0), Number.POSITIVE_INFINITY]) },
+      { q: good, k: good, v: hostTensor('F32', [1, 1, 4, 8], [...new Array(31).fill(0), Number.POSITIVE_INFINITY]) },
       'INVALID_FILE',
       /element 31 of v is infinite or not a number/,
     ],
@@ -151,7 +133,7 @@ describe('attend refuses', () => {
       'a half that is not a number',
       {
         q: other('F16', [1, 1, 4, 8]),
-        k: tensor('F16', [1, 1, 4, 8], [0, Number.NaN, ...new Array(30).fill(0)]),
+        k: hostTensor('F16', [1, 1, 4, 8], [0, Number.NaN, ...new Array(30).fill(0)]),
         v: other('F16', [1, 1, 4, 8]),
       },
       'INVALID_FILE',

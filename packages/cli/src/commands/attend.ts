@@ -1,20 +1,18 @@
-import { performance } from 'node:perf_hooks'
 import {
-  type DType,
+  type AttentionTensors,
   floatsToHalves,
   type OptionValue,
-  type OwnedTensor,
   type RunResult,
   type Runtime,
   type SparseAttention,
   SparseAttentionError,
-  type Tensor,
   type Tier,
   tiers,
 } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { Command, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
+import { describeShape, formatShape, type ShapeReport, timeRuns, upload } from '../attention-run.js'
 import { checkWritable } from '../files.js'
 import { parseOptions } from '../option-values.js'
 import { findMethod } from '../registry.js'
@@ -29,16 +27,7 @@ import { integer } from './integer.js'
 export interface AttendReport {
   readonly method: string
   readonly options: Readonly<Record<string, OptionValue>>
-  readonly shape: {
-    readonly batch: number
-    readonly queryHeads: number
-    readonly kvHeads: number
-    readonly queryLength: number
-    readonly keyLength: number
-    readonly headDim: number
-    readonly dtype: DType
-    readonly causal: boolean
-  }
+  readonly shape: ShapeReport
   /** What ran. */
   readonly path: 'sparse' | 'dense'
   /** Kept query–key pairs ÷ visible ones, over batch and heads. */
@@ -94,9 +83,12 @@ async function attend(id: string, options: AttendOptions, out: Output): Promise<
 
   using runtime = await createRuntime({ tier: options.tier, onNotice: out.log })
   const { queryHeads, kvHeads, headDim, dtype } = input
-  using attention = await runtime.use(method, { queryHeads, kvHeads, headDim, dtype, causal: options.causal === true })
-  const tensors = upload(runtime, input)
-  const { result, runsMs } = await timeRuns(runtime, attention, tensors, options.repeat, out)
+  const causal = options.causal === true
+  using attention = await runtime.use(method, { queryHeads, kvHeads, headDim, dtype, causal })
+  using q = upload(runtime, input, 'q')
+  using k = upload(runtime, input, 'k')
+  using v = upload(runtime, input, 'v')
+  const { result, runsMs } = await runTimed(runtime, attention, { q, k, v }, options.repeat, out)
 
   const stats = await result.plan.stats()
   const written = await collect(runtime, result, input, options.mask === true)
@@ -105,15 +97,14 @@ async function attend(id: string, options: AttendOptions, out: Output): Promise<
   await writeSafetensors(options.output, written, {
     method: id,
     options: JSON.stringify(method.options),
-    causal: String(options.causal === true),
+    causal: String(causal),
     tier: runtime.tier,
     adapter: nameAdapter(adapter),
   })
-  const { batch, queryLength, keyLength } = input
   return {
     method: id,
     options: method.options,
-    shape: { batch, queryHeads, kvHeads, queryLength, keyLength, headDim, dtype, causal: options.causal === true },
+    shape: describeShape(input, causal),
     path: stats.path,
     density: stats.density,
     keptPairs: stats.keptPairs,
@@ -137,32 +128,18 @@ function checkMaskSize({ batch, queryHeads, queryLength, keyLength }: AttentionI
   })
 }
 
-function upload(runtime: Runtime, input: AttentionInput): Record<'q' | 'k' | 'v', OwnedTensor> {
-  const tensor = (name: 'q' | 'k' | 'v') => runtime.tensor(input.dtype, input[name].shape, input[name].elements)
-  return { q: tensor('q'), k: tensor('k'), v: tensor('v') }
-}
-
-/** Runs once; or, to time several, once to warm up and then those that count. All write into the same outputs. */
-async function timeRuns(
+/** Runs once; or, to time several, once to warm up and then those that count. */
+async function runTimed(
   runtime: Runtime,
   attention: SparseAttention,
-  tensors: { q: Tensor; k: Tensor; v: Tensor },
+  tensors: AttentionTensors,
   repeat: number | undefined,
   { signal, progress }: Output,
-): Promise<{ result: RunResult; runsMs: number[] }> {
-  const count = repeat === undefined ? 1 : repeat + 1
-  const bar = progress(count)
+): ReturnType<typeof timeRuns> {
+  const [warmUps, runs] = repeat === undefined ? [0, 1] : [1, repeat]
+  const bar = progress(warmUps + runs)
   try {
-    let result: RunResult | undefined
-    const runsMs: number[] = []
-    for (let i = 1; i <= count; i++) {
-      const start = performance.now()
-      result = await attention.run(result ? { ...tensors, out: result.out, lse: result.lse } : tensors, { signal })
-      await runtime.idle()
-      runsMs.push(performance.now() - start)
-      bar.step(`run ${i}`)
-    }
-    return { result: result!, runsMs: runsMs.slice(repeat === undefined ? 0 : 1) }
+    return await timeRuns(runtime, attention, tensors, { warmUps, runs, signal, onRun: () => bar.step('run') })
   } finally {
     bar.stop()
   }
@@ -193,13 +170,9 @@ function bytesOf({ buffer, byteOffset, byteLength }: Float32Array | Uint16Array)
 function formatReport(report: AttendReport): string {
   const { shape, runsMs } = report
   const options = Object.entries(report.options).map(([name, value]) => `${name}=${JSON.stringify(value)}`)
-  const heads = shape.queryHeads === shape.kvHeads ? `${shape.queryHeads}` : `${shape.queryHeads} over ${shape.kvHeads}`
   return formatTable([
     ['method', [report.method, ...options].join(' ')],
-    [
-      'shape',
-      `batch ${shape.batch}, heads ${heads}, length ${shape.queryLength}×${shape.keyLength}, head_dim ${shape.headDim}, ${shape.dtype}${shape.causal ? ', causal' : ''}`,
-    ],
+    ['shape', formatShape(shape)],
     ['path', report.path],
     ['density', `${report.density.toFixed(4)} (${report.keptPairs} of ${report.visiblePairs} pairs)`],
     ['time', `${report.medianMs.toFixed(2)} ms${runsMs.length > 1 ? ` (median of ${runsMs.length})` : ''}`],

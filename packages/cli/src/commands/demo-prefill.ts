@@ -10,7 +10,7 @@ import { makePassage, type Passage } from '../demo/passage.js'
 import { type Score, scorePassage } from '../demo/score.js'
 import { loadSharp, planPicture } from '../figures/plan-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
-import { parseOptions } from '../option-values.js'
+import { formatOptions, parseOptions } from '../option-values.js'
 import { cliVersion, installedVersion } from '../package-info.js'
 import { findMethod, registry } from '../registry.js'
 import { mean } from '../statistics.js'
@@ -180,8 +180,8 @@ function drawPlans({ layers }: Measurement, run: DemoRun, { ids }: Passage): Pro
   const { blockQ, blockK } = layers[0]!.plan
   return planPicture({
     title: `${run.method} on ${modelName}: what each head computes`,
-    subtitle: `${count(ids.length)} tokens in blocks of ${blockQ}×${blockK}; ${formatOptions(run)}; mean density ${run.density.toFixed(3)}, recall ${run.recall.toFixed(3)}`,
-    layers: layers.map(({ layer, plan }) => ({ layer, plan })),
+    subtitle: `${count(ids.length)} tokens in blocks of ${blockQ}×${blockK}; ${formatOptions(run.options)}; mean density ${run.density.toFixed(3)}, recall ${run.recall.toFixed(3)}`,
+    rows: layers.map(({ layer, plan }) => ({ label: `Layer ${layer}`, plan })),
   })
 }
 
@@ -224,19 +224,13 @@ function formatReport(report: DemoPrefillReport): string {
     '',
     table,
     '',
-    `${ours.method}: ${formatOptions(ours)} (its budgets for this length, where not given)`,
+    `${ours.method}: ${formatOptions(ours.options)} (its budgets for this length, where not given)`,
     `Timed: ${timed}; compiled before. Loss: over the ${heldOut.tokens} tokens before the question.`,
     `Tier ${report.tier} on ${nameAdapter(adapter)}; ${Object.entries(report.versions)
       .map((entry) => entry.join(' '))
       .join(', ')}`,
     `Picture: ${report.png}`,
   ].join('\n')
-}
-
-function formatOptions({ options }: DemoRun): string {
-  return Object.entries(options)
-    .map(([name, value]) => `${name} ${typeof value === 'object' ? 'table' : value}`)
-    .join(', ')
 }
 
 function count(value: number): string {

@@ -13,12 +13,13 @@ export interface PlanPicture {
   /** First line, in large letters. */
   readonly title: string
   readonly subtitle?: string
-  /** One row of panels each. */
-  readonly layers: readonly PlanPictureLayer[]
+  readonly rows: readonly PlanPictureRow[]
 }
 
-export interface PlanPictureLayer {
-  readonly layer: number
+/** One plan: a layer's, a method's. */
+export interface PlanPictureRow {
+  /** Stands over each of its panels, before the head. */
+  readonly label: string
   readonly plan: HostBlockPlan
 }
 
@@ -44,20 +45,20 @@ const labelHeight = 20
 const panelTarget = 200
 
 /**
- * A PNG with one panel per layer (rows) and head (columns): queries run down, keys to the right, one cell a block.
+ * A PNG with one panel per plan (rows) and head (columns): queries run down, keys to the right, one cell a block.
  *
- * @throws INVALID_ARGUMENT without a layer, MISSING_DEPENDENCY without sharp
+ * @throws INVALID_ARGUMENT without a row, MISSING_DEPENDENCY without sharp
  */
 export async function planPicture(picture: PlanPicture): Promise<Buffer> {
   const sharp = await loadSharp()
-  if (picture.layers.length === 0) {
+  if (picture.rows.length === 0) {
     throw new SparseAttentionError('INVALID_ARGUMENT', {
-      message: 'A picture of no layers was asked for.',
-      fix: 'Pass the plan of at least one layer.',
-      where: 'layers',
+      message: 'A picture of no plans was asked for.',
+      fix: 'Pass at least one row.',
+      where: 'rows',
     })
   }
-  const rows = picture.layers.map(({ layer, plan }) => ({ layer, panels: drawPanels(plan) }))
+  const rows = picture.rows.map(({ label, plan }) => ({ label, panels: drawPanels(plan) }))
   const columns = Math.max(...rows.map(({ panels }) => panels.length))
   const panelWidth = Math.max(...rows.flatMap(({ panels }) => panels.map(({ width }) => width)))
   const legend = drawLegend()
@@ -80,11 +81,11 @@ export async function planPicture(picture: PlanPicture): Promise<Buffer> {
   y += 14
   shapes.push(`<g transform="translate(${margin} ${y})">${legend.svg}</g>`)
   y += labelSize + 20
-  for (const { layer, panels } of rows) {
+  for (const { label, panels } of rows) {
     for (const [head, { pixels, width: panel, height, density }] of panels.entries()) {
       const x = margin + head * (panelWidth + gap)
       shapes.push(
-        textPath(`Layer ${layer}, head ${head}`, x, y + labelSize, { size: labelSize, fill: ink }),
+        textPath(`${label}, head ${head}`, x, y + labelSize, { size: labelSize, fill: ink }),
         textPath(percent(density), x + panel, y + labelSize, { size: labelSize, fill: faint, anchor: 'end' }),
         `<rect x="${x - 0.5}" y="${y + labelHeight - 0.5}" width="${panel + 1}" height="${height + 1}" fill="none" stroke="${faint}"/>`,
       )
