@@ -1,9 +1,12 @@
 import { expect, test } from 'vitest'
 import { emitAntidiagonalScores } from './antidiagonal-scores/emit.js'
+import { emitBlockPool } from './block-pool/emit.js'
 import { emitBlockSums } from './block-sums/emit.js'
 import { emitFlashAttention } from './flash-attention/emit.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
+import { emitPooledScores } from './pooled-scores/emit.js'
 import { emitRowSoftmax } from './row-softmax/emit.js'
+import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
 
 /*
@@ -19,6 +22,9 @@ const kernels = [
   emitBlockSums(),
   emitForcedBlocks(true),
   emitSelectTopP(true),
+  emitBlockPool({ ...example, dtype: 'f16' }),
+  emitPooledScores(example),
+  emitSelectTopK(true),
 ]
 
 test.each(kernels)('$label', async ({ label, code }) => {
@@ -32,6 +38,9 @@ test('kernels fit the default limits of WebGPU', () => {
     ...heads.flatMap((headDim) => [
       emitFlashAttention({ headDim, causal: false, dtype: 'f32' }),
       emitFlashAttention({ headDim, causal: false, dtype: 'f16' }),
+      emitBlockPool({ headDim, dtype: 'f32' }),
+      emitBlockPool({ headDim, dtype: 'f16' }),
+      emitPooledScores({ headDim, causal: false }),
     ]),
   ]
   for (const { label, workgroupBytes, workgroupSize, bindings } of every) {

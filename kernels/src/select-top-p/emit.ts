@@ -1,5 +1,6 @@
 import type { KernelSource } from '@sparse-attention/core'
 import { blockGridUniforms, visibleBlocksFunction } from '../shared/blocks.js'
+import { isForcedFunction, packSelection, workgroupSumFunction } from '../shared/selection.js'
 import { uniformStruct } from '../shared/uniforms.js'
 
 export const selectTopPUniforms = {
@@ -42,19 +43,9 @@ fn weight_bits(index: u32) -> u32 {
   return select(bits, 0u, bits > 0x7f800000u);
 }
 
-fn is_forced(row: u32, c: u32) -> bool {
-  return ((plan[row * u.words + c / 32u] >> (c & 31u)) & 1u) == 1u;
-}
+${isForcedFunction}
 
-// The sum over all invocations, in a fixed order.
-fn workgroup_sum(local: u32, value: f32) -> f32 {
-  workgroupBarrier();
-  partial[local] = value;
-  workgroupBarrier();
-  var sum = 0.0;
-  for (var i = 0u; i < 64u; i++) { sum += partial[i]; }
-  return sum;
-}
+${workgroupSumFunction('f32')}
 
 // Weight of the row's blocks that are not forced and whose bits are above the cut.
 fn sum_above(row: u32, visible: u32, local: u32, cut: u32) -> f32 {
@@ -96,36 +87,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let before_ties = forced_sum + sum_above(row, visible, local, cut);
 
   // Pack: a word an invocation, 64 words at a time. A tie is kept while the sum before it is below p.
-  var ties_before = 0u;
-  for (var first = 0u; first < u.words; first += 64u) {
-    let word = first + local;
-    let end = min((word + 1u) * 32u, visible);
-    var ties = 0u;
-    for (var c = word * 32u; c < end; c++) {
-      if (weight_bits(row * u.key_blocks + c) == cut && !is_forced(row, c)) { ties++; }
-    }
-    workgroupBarrier();
-    tie_counts[local] = ties;
-    workgroupBarrier();
-    var tie = ties_before;
-    for (var i = 0u; i < 64u; i++) {
-      if (i < local) { tie += tie_counts[i]; }
-      ties_before += tie_counts[i];
-    }
-    if (word < u.words) {
-      var bits = plan[row * u.words + word];
-      for (var c = word * 32u; c < end; c++) {
-        let weight = weight_bits(row * u.key_blocks + c);
-        var kept = keep_all || (weight > cut && cut != NOTHING);
-        if (weight == cut && !is_forced(row, c)) {
-          kept = kept || before_ties + f32(tie) * bitcast<f32>(weight) < wanted;
-          tie++;
-        }
-        if (kept) { bits |= 1u << (c & 31u); }
-      }
-      plan[row * u.words + word] = bits;
-    }
-  }
+${packSelection({
+  name: 'weight',
+  key: 'weight_bits(row * u.key_blocks + c)',
+  keep: 'keep_all || (weight > cut && cut != NOTHING)',
+  keepTie: 'before_ties + f32(tie) * bitcast<f32>(weight) < wanted',
+})}
 }
 `
   return {
