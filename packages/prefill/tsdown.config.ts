@@ -1,7 +1,11 @@
 import { defineConfig } from 'tsdown'
 
 export default defineConfig({
-  entry: { index: 'src/index.ts', 'xattention/index': 'src/xattention/index.ts' },
+  entry: {
+    index: 'src/index.ts',
+    'minference-block-sparse/index': 'src/minference-block-sparse/index.ts',
+    'xattention/index': 'src/xattention/index.ts',
+  },
   format: 'esm',
   platform: 'neutral',
   dts: true,

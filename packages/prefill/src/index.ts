@@ -1,2 +1,3 @@
 export { methods } from './methods.js'
+export * from './minference-block-sparse/index.js'
 export * from './xattention/index.js'

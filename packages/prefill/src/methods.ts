@@ -1,5 +1,6 @@
 import type { MethodFactory } from '@sparse-attention/core'
+import { minferenceBlockSparse } from './minference-block-sparse/method.js'
 import { xattention } from './xattention/method.js'
 
 /** The methods of this package, for lists that read what a method says of itself. */
-export const methods: readonly MethodFactory[] = [xattention as MethodFactory]
+export const methods: readonly MethodFactory[] = [xattention as MethodFactory, minferenceBlockSparse as MethodFactory]

@@ -1,0 +1,1 @@
+export { type MinferenceBlockSparseOptions, minferenceBlockSparse } from './method.js'
