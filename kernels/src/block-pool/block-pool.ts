@@ -1,7 +1,14 @@
-import { type BufferSlice, bytesPerElement, type Dispatch, type Runtime, type Tensor } from '@sparse-attention/core'
+import {
+  type AttentionConfig,
+  type BufferSlice,
+  bytesPerElement,
+  type Dispatch,
+  type Runtime,
+  type Tensor,
+} from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
-import { type BlockPoolOptions, blockPoolUniforms, emitBlockPool } from './emit.js'
+import { blockPoolUniforms, emitBlockPool } from './emit.js'
 
 /**
  * @param x     [B, H, L, D] of the dtype and head_dim compiled for, strided
@@ -17,7 +24,7 @@ export type BlockPool = (x: Tensor, means: BufferSlice) => Dispatch
  */
 export async function blockPool(
   runtime: Runtime,
-  { dtype, headDim }: BlockPoolOptions,
+  { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
   block: number,
 ): Promise<BlockPool> {
   const kernel = await runtime.kernel(emitBlockPool({ dtype, headDim }))

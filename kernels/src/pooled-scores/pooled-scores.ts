@@ -1,4 +1,5 @@
 import {
+  type AttentionConfig,
   type AttentionFrame,
   type BlockPlanData,
   type BufferSlice,
@@ -9,7 +10,7 @@ import {
 import { blockGridValues } from '../shared/block-plan.js'
 import type { ScoreChunk } from '../shared/strided.js'
 import { packUniforms } from '../shared/uniforms.js'
-import { emitPooledScores, type PooledScoresOptions, pooledScoresUniforms, TILE } from './emit.js'
+import { emitPooledScores, pooledScoresUniforms, TILE } from './emit.js'
 
 /**
  * @param plan   whose blocks the means are of; its bitmap is not touched
@@ -33,7 +34,10 @@ export type PooledScores = (
  *
  * Cost: 2 · B · Hq · nq · nk · D operations, half of it when causal; means read once, scores written.
  */
-export async function pooledScores(runtime: Runtime, { headDim, causal }: PooledScoresOptions): Promise<PooledScores> {
+export async function pooledScores(
+  runtime: Runtime,
+  { headDim, causal }: Pick<AttentionConfig, 'headDim' | 'causal'>,
+): Promise<PooledScores> {
   const kernel = await runtime.kernel(emitPooledScores({ headDim, causal }))
   return (frame, plan, chunk, qMeans, kMeans, scores) => {
     const { keyBlocks } = blockGrid(plan)
