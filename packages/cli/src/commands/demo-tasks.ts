@@ -2,7 +2,6 @@ import type { ConfiguredMethod, OptionValue, Tier } from '@sparse-attention/core
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
 import {
-  type LanguageModel,
   loadHeldOutBook,
   loadLanguageModel,
   multiKey,
@@ -14,6 +13,7 @@ import { AttentionModel } from '@sparse-attention/onnxruntime'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
 import { Command, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
+import { answered } from '../demo/answered.js'
 import { prefill } from '../demo/prefill.js'
 import { argmax } from '../demo/score.js'
 import { parseOptions } from '../option-values.js'
@@ -115,8 +115,16 @@ async function demoTasks(options: DemoTasksOptions, out: Output): Promise<DemoTa
             let correct = 0
             const times: number[] = []
             for (let i = 0; i < options.samples; i++) {
-              const sample = makeSample(task, language, text, length, options.seed + i)
-              const { ids, answerStart } = joined(sample)
+              const seed = options.seed + i
+              const { ids, sample, answerStart } = answered(length, (promptLength) =>
+                tasks[task]({
+                  tokenizer: language.tokenizer,
+                  text,
+                  length: promptLength,
+                  seed,
+                  bos: language.config.bos,
+                }),
+              )
               const run = await prefill(model, ort, language.config, ids, ids.length - answerStart + 1, { signal })
               times.push(run.milliseconds)
               if (writesAnswer(sample, run.logits)) correct++
@@ -149,25 +157,6 @@ async function demoTasks(options: DemoTasksOptions, out: Output): Promise<DemoTa
     tier: runtime.tier,
     adapter: describeAdapter(runtime),
   }
-}
-
-/** A sample whose prompt and answer together have `length` tokens. */
-function makeSample(
-  task: TaskName,
-  { tokenizer, config }: LanguageModel,
-  text: number[],
-  length: number,
-  seed: number,
-): TaskSample {
-  const make = (promptLength: number) => tasks[task]({ tokenizer, text, length: promptLength, seed, bos: config.bos })
-  return make(length - make(length).answer.length)
-}
-
-function joined({ prompt, answer }: TaskSample): { ids: Int32Array; answerStart: number } {
-  const ids = new Int32Array(prompt.length + answer.length)
-  ids.set(prompt)
-  ids.set(answer, prompt.length)
-  return { ids, answerStart: prompt.length }
 }
 
 /**

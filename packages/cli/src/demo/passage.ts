@@ -1,23 +1,13 @@
 import { SparseAttentionError } from '@sparse-attention/core'
-import {
-  heldOutBook,
-  type LanguageModel,
-  loadHeldOutBook,
-  needle,
-  type TaskSample,
-} from '@sparse-attention/models/node'
+import { heldOutBook, type LanguageModel, loadHeldOutBook, needle } from '@sparse-attention/models/node'
+import { type Answered, answered } from './answered.js'
 
 /** A stretch of the book with a needle in it, the question about it and the right answer, as one sequence of tokens. */
-export interface Passage {
-  /** i32 [length]: text with the needle, question, answer. */
-  readonly ids: Int32Array
-  readonly sample: TaskSample
+export interface Passage extends Answered {
   /** Positions of the last tokens of text before the question, without the needle's: their loss is measured. */
   readonly heldOut: readonly number[]
   /** Bytes of text that those tokens stand for. */
   readonly heldOutBytes: number
-  /** First position of the answer, which runs to the end. */
-  readonly answerStart: number
   /** Positions whose logits are needed, counted from the end. */
   readonly logitsToKeep: number
   /** File name of the book. */
@@ -29,8 +19,7 @@ const heldOutTokens = 256
 const shortest = 128
 
 /**
- * The answer stands in the sequence, so that one prefill tells what greedy decoding would write: it writes the answer
- * exactly if every token of it is the most likely one after the right tokens before it.
+ * A passage of the held-out book with a needle in it, chosen by the seed.
  *
  * @param length tokens of everything together
  * @throws INVALID_OPTION for a length that the model was not trained on
@@ -49,13 +38,9 @@ export async function makePassage(
     })
   }
   const text = tokenizer.encode(await loadHeldOutBook({ signal }))
-  const make = (promptLength: number) => needle({ tokenizer, text, length: promptLength, seed, bos: config.bos })
-  // Every answer has as many tokens: a number of as many digits.
-  const answerStart = length - make(length).answer.length
-  const sample = make(answerStart)
-  const ids = new Int32Array(length)
-  ids.set(sample.prompt)
-  ids.set(sample.answer, answerStart)
+  const { ids, sample, answerStart } = answered(length, (promptLength) =>
+    needle({ tokenizer, text, length: promptLength, seed, bos: config.bos }),
+  )
 
   const textEnd = answerStart - tokenizer.encode(sample.question).length
   const first = Math.max(1, textEnd - heldOutTokens)
