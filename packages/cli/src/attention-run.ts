@@ -1,15 +1,17 @@
 import { performance } from 'node:perf_hooks'
-import type { AttentionTensors, DType, OwnedTensor, RunResult, Runtime, SparseAttention } from '@sparse-attention/core'
+import type {
+  AttentionShape,
+  AttentionTensors,
+  DType,
+  OwnedTensor,
+  RunResult,
+  Runtime,
+  SparseAttention,
+} from '@sparse-attention/core'
 import type { AttentionInput } from './safetensors/attention-input.js'
 
 /** The shape of an attention call, as reports print it. */
-export interface ShapeReport {
-  readonly batch: number
-  readonly queryHeads: number
-  readonly kvHeads: number
-  readonly queryLength: number
-  readonly keyLength: number
-  readonly headDim: number
+export interface ShapeReport extends AttentionShape {
   readonly dtype: DType
   readonly causal: boolean
 }

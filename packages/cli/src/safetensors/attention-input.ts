@@ -1,14 +1,8 @@
-import { type DType, SparseAttentionError } from '@sparse-attention/core'
+import { type AttentionShape, type DType, SparseAttentionError } from '@sparse-attention/core'
 import { openSafetensors, type SafetensorsReader } from './read.js'
 
 /** Q, K and V of one attention call, on the host. */
-export interface AttentionInput {
-  readonly batch: number
-  readonly queryHeads: number
-  readonly kvHeads: number
-  readonly queryLength: number
-  readonly keyLength: number
-  readonly headDim: number
+export interface AttentionInput extends AttentionShape {
   readonly dtype: DType
   readonly q: HostArray
   readonly k: HostArray
