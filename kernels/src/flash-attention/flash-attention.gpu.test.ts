@@ -49,7 +49,7 @@ describe('block-sparse flash attention', () => {
         for (let bit = 0; bit < 32; bit++) if (random.uniform() < c.density) word |= 1 << bit
         return word >>> 0
       })
-      const host: HostBlockPlan = { ...shape, bitmap }
+      const host: HostBlockPlan = { kind: 'block', ...shape, bitmap }
       const inputs = makeInputs('gaussian', shape, c.dtype, 4)
       const scale = 1 / Math.sqrt(c.headDim)
       const attention = await runtime.use(dense(), { ...shape, scale })

@@ -1,4 +1,11 @@
-import { createRuntime, type Plan, type Runtime, SparseAttentionError, uploadPlan } from '@sparse-attention/core'
+import {
+  createRuntime,
+  type HostBlockPlan,
+  type Plan,
+  type Runtime,
+  SparseAttentionError,
+  uploadPlan,
+} from '@sparse-attention/core'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ErrorCode } from './errors.js'
 import type { AttentionTensors } from './method.js'
@@ -94,7 +101,7 @@ describe('encode', () => {
     expect(watched.counts).toMatchObject({ maps: 0, submits: 0 })
     runtime.device.queue.submit([encoder.finish()])
     expect(await read(tensors)).toEqual(expectedResult(9, 2))
-    expect((await plan.read()).bitmap[0]).toBe(9)
+    expect(((await plan.read()) as HostBlockPlan).bitmap[0]).toBe(9)
     disposeAll(tensors)
   })
 
@@ -294,8 +301,8 @@ describe('plans', () => {
     await expect(first.plan.toMask()).rejects.toThrow(refusal('STALE_PLAN'))
     expect(() => first.plan.clone()).toThrow(refusal('STALE_PLAN'))
     await expect(attention.run(one, { plan: first.plan })).rejects.toThrow(refusal('STALE_PLAN'))
-    expect((await clone.read()).bitmap[0]).toBe(1)
-    expect((await second.plan.read()).bitmap[0]).toBe(2)
+    expect(((await clone.read()) as HostBlockPlan).bitmap[0]).toBe(1)
+    expect(((await second.plan.read()) as HostBlockPlan).bitmap[0]).toBe(2)
     for (const result of [first, second]) disposeAll({ ...one, ...result, q: one.k })
     disposeAll(one)
     disposeAll(two)
@@ -359,7 +366,8 @@ describe('plans', () => {
   test('uploaded plans serve any attention of the runtime until they are disposed of', async () => {
     using attention = await runtime.use(scaledCopy(), config)
     const tensors = makeTensors(runtime, 3)
-    const host = { batch: 2, queryHeads: 4, queryLength: 10, keyLength: 20, blockQ: 64, blockK: 64, causal: false }
+    const lengths = { queryLength: 10, keyLength: 20, blockQ: 64, blockK: 64, causal: false }
+    const host = { kind: 'block', batch: 2, queryHeads: 4, ...lengths } as const
     const shape = { batch: 2, queryHeads: 4, kvHeads: 4, queryLength: 10, keyLength: 20, headDim: 8 }
     const plan: Plan = uploadPlan(runtime, { ...host, bitmap: new Uint32Array(8).fill(77) }, shape)
     const result = await attention.run(tensors, { plan })

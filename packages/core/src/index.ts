@@ -3,18 +3,39 @@ export { defineMethod } from './define-method.js'
 export type { BindingKind, Cost, Dispatch, Kernel, KernelSource } from './dispatch.js'
 export { type ErrorCode, type ErrorDetails, SparseAttentionError } from './errors.js'
 export { floatsToHalves, floatToHalf, halfToFloat, halvesToFloats } from './half.js'
+export {
+  countPairs,
+  denseMask,
+  forEachPlanRows,
+  type HostBlockPlan,
+  type HostPlan,
+  type HostStripePlan,
+  type HostVariableBlockPlan,
+  hasBlock,
+  headPairs,
+  keptShares,
+  type PlanRows,
+  visiblePairs,
+} from './host-plan.js'
+export type { ContiguousKVCache, KVCache, KVCacheConfig } from './kv-cache.js'
 export type * from './method.js'
 export { recall, relativeError } from './metrics.js'
 export {
+  type BlockGeometry,
   type BlockPlanData,
   blockGrid,
-  countPairs,
   type DensePlanData,
-  denseMask,
-  type HostBlockPlan,
-  hasBlock,
   lastVisibleKey,
   type PlanData,
+  type PlanForm,
+  type PlanGeometry,
+  type PlanKind,
+  planElements,
+  type StripeGeometry,
+  type StripeList,
+  type StripePlanData,
+  type VariableBlockGeometry,
+  type VariableBlockPlanData,
 } from './plan.js'
 export { type Plan, type PlanStats, uploadPlan } from './plan-view.js'
 export { createRuntime, Runtime, type RuntimeOptions, type WorkBudget } from './runtime.js'

@@ -70,7 +70,7 @@ export interface AttentionFrame extends AttentionShape {
   readonly context: AttentionContext
   /** Scratch of at least `sizeBytes`, free again when the call has been recorded. Contents undefined. */
   scratch(sizeBytes: number): BufferSlice
-  /** Memory for the plan, owned by the attention and kept until its next call. Contents undefined. */
+  /** Memory for an array of the plan, owned by the attention and kept until its next call. Contents undefined. */
   planBuffer(sizeBytes: number): BufferSlice
 }
 
@@ -78,7 +78,11 @@ export interface AttentionFrame extends AttentionShape {
 export interface MethodProgram {
   /** Arrange, estimate and select: dispatches that write the plan. */
   plan(frame: AttentionFrame): { readonly plan: PlanData; readonly dispatches: readonly Dispatch[] }
-  /** Attend (and compensate) over that plan: writes every element of `frame.out` and `frame.lse`. */
+  /**
+   * Attend (and compensate) over that plan: writes every element of `frame.out` and `frame.lse`.
+   *
+   * @throws UNSUPPORTED for a kind of plan that the program has no kernel for: callers may give plans of other methods
+   */
   attend(frame: AttentionFrame, plan: PlanData): readonly Dispatch[]
   /** Forgets state carried across calls. */
   reset?(): void

@@ -1,6 +1,15 @@
-import { createRuntime, defineMethod, type HostBlockPlan, type Runtime, uploadPlan } from '@sparse-attention/core'
+import {
+  createRuntime,
+  defineMethod,
+  type HostBlockPlan,
+  type HostPlan,
+  type HostStripePlan,
+  type HostVariableBlockPlan,
+  type Runtime,
+  uploadPlan,
+} from '@sparse-attention/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { denseMask } from './plan.js'
+import { denseMask } from './host-plan.js'
 import { PlanMemory } from './plan-view.js'
 import { config, disposeAll, makeTensors, watch } from './test-support.js'
 
@@ -14,6 +23,7 @@ afterAll(() => runtime?.dispose())
 const shape = { batch: 1, queryHeads: 2, kvHeads: 1, queryLength: 130, keyLength: 200, headDim: 8 }
 /** Three query blocks, four key blocks. */
 const host: HostBlockPlan = {
+  kind: 'block',
   batch: 1,
   queryHeads: 2,
   queryLength: 130,
@@ -24,7 +34,63 @@ const host: HostBlockPlan = {
   bitmap: Uint32Array.of(0b0001, 0b0101, 0b1010, 0b0011, 0b0000, 0b1111),
 }
 
+const stripes: HostStripePlan = {
+  kind: 'stripe',
+  batch: 1,
+  queryHeads: 2,
+  queryLength: 130,
+  keyLength: 200,
+  causal: true,
+  blockQ: 64,
+  heads: 1,
+  lists: [
+    { width: 64, capacity: 1 },
+    { width: 1, capacity: 2 },
+  ],
+  counts: Int32Array.of(1, 1, 0, 0, 1, 2),
+  indices: Int32Array.of(3, 100, -1, -1, -1, 7, -1, 0, 5),
+}
+
+const clusters: HostVariableBlockPlan = {
+  kind: 'variable-block',
+  batch: 1,
+  queryHeads: 2,
+  queryLength: 130,
+  keyLength: 200,
+  causal: true,
+  queryBlocks: 2,
+  keyBlocks: 3,
+  keyHeads: 1,
+  bitmap: Uint32Array.of(0b001, 0b101, 0b111, 0b010),
+  queryStarts: Int32Array.of(0, 100, 130, 0, 0, 130),
+  keyStarts: Int32Array.of(0, 10, 150, 200),
+}
+
 describe('an uploaded plan', () => {
+  test.each([stripes, clusters])('of $kind reads back as it was, and clones do', async (given) => {
+    using plan = uploadPlan(runtime, given, shape)
+    expect(plan).toMatchObject({ kind: given.kind, path: 'sparse' })
+    expect(await plan.read()).toEqual(given)
+    using clone = plan.clone()
+    plan.dispose()
+    expect(await clone.read()).toEqual(given)
+    expect(await clone.toMask()).toEqual(denseMask(given))
+  })
+
+  test.each<[string, HostPlan, string, string]>([
+    ['counts that are short', { ...stripes, counts: new Int32Array(5) }, 'INVALID_SHAPE', 'counts'],
+    ['indices that are long', { ...stripes, indices: new Int32Array(10) }, 'INVALID_SHAPE', 'indices'],
+    ['heads that divide nothing', { ...stripes, heads: 3 }, 'INVALID_SHAPE', 'heads'],
+    ['stripes of no width', { ...stripes, lists: [{ width: 0, capacity: 3 }] }, 'INVALID_ARGUMENT', 'width'],
+    ['half a capacity', { ...stripes, lists: [{ width: 1, capacity: 0.5 }] }, 'INVALID_ARGUMENT', 'capacity'],
+    ['no blocks', { ...clusters, keyBlocks: 0 }, 'INVALID_ARGUMENT', 'keyBlocks'],
+    ['starts that are short', { ...clusters, queryStarts: new Int32Array(3) }, 'INVALID_SHAPE', 'queryStarts'],
+  ])('%s are refused, and nothing is created', (_, wrong, code, where) => {
+    using watched = watch(runtime.device)
+    expect(() => uploadPlan(runtime, wrong, shape)).toThrow(expect.objectContaining({ code, where }))
+    expect(watched.counts.created).toBe(0)
+  })
+
   test('reads back as it was, and clones do', async () => {
     using plan = uploadPlan(runtime, host, shape)
     expect(plan).toMatchObject({ method: 'uploaded', path: 'sparse', shape, causal: true })
@@ -80,10 +146,10 @@ describe('an uploaded plan', () => {
   test.each<[string, Partial<HostBlockPlan>, string, string]>([
     ['a bitmap that is short', { bitmap: new Uint32Array(5) }, 'INVALID_SHAPE', 'bitmap'],
     ['a bitmap that is long', { bitmap: new Uint32Array(7) }, 'INVALID_SHAPE', 'bitmap'],
-    ['another batch', { batch: 2, bitmap: new Uint32Array(12) }, 'INVALID_SHAPE', 'bitmap'],
-    ['other heads', { queryHeads: 1, bitmap: new Uint32Array(3) }, 'INVALID_SHAPE', 'bitmap'],
-    ['another query length', { queryLength: 131 }, 'INVALID_SHAPE', 'bitmap'],
-    ['another key length', { keyLength: 201 }, 'INVALID_SHAPE', 'bitmap'],
+    ['another batch', { batch: 2, bitmap: new Uint32Array(12) }, 'INVALID_SHAPE', 'batch'],
+    ['other heads', { queryHeads: 1, bitmap: new Uint32Array(3) }, 'INVALID_SHAPE', 'queryHeads'],
+    ['another query length', { queryLength: 131 }, 'INVALID_SHAPE', 'queryLength'],
+    ['another key length', { keyLength: 201 }, 'INVALID_SHAPE', 'keyLength'],
     ['blocks of 32 queries', { blockQ: 32, bitmap: new Uint32Array(10) }, 'INVALID_ARGUMENT', 'blockQ'],
     ['blocks of 96 keys', { blockK: 96 }, 'INVALID_ARGUMENT', 'blockK'],
     ['blocks of no keys', { blockK: 0 }, 'INVALID_ARGUMENT', 'blockK'],

@@ -1,6 +1,15 @@
 import { SparseAttentionError } from './errors.js'
+import { countPairs, denseMask, type HostPlan } from './host-plan.js'
 import type { AttentionShape } from './method.js'
-import { blockGrid, countPairs, denseMask, type HostBlockPlan, lastVisibleKey, type PlanData } from './plan.js'
+import {
+  blockGrid,
+  lastVisibleKey,
+  type PlanData,
+  type PlanForm,
+  type PlanGeometry,
+  type PlanKind,
+  planElements,
+} from './plan.js'
 import type { Runtime } from './runtime.js'
 import type { BufferSlice } from './tensor.js'
 
@@ -23,10 +32,11 @@ export interface Plan extends Disposable {
   readonly method: string
   /** What ran. */
   readonly path: 'sparse' | 'dense'
+  readonly kind: PlanKind
   readonly shape: AttentionShape
   readonly causal: boolean
-  /** Reads the selection back as a block bitmap; a dense path reads as all visible blocks of 128×128. */
-  read(): Promise<HostBlockPlan>
+  /** Reads the selection back, in its own form; a dense path reads as all visible blocks of 128×128. */
+  read(): Promise<HostPlan>
   /** Reads back and counts. */
   stats(): Promise<PlanStats>
   /** Dense mask u8[B, Hq, Lq, Lk], causality included. For tests and pictures: quadratic in the length. */
@@ -42,14 +52,14 @@ export interface Plan extends Disposable {
   dataFor(runtime: Runtime, shape: AttentionShape, causal: boolean): PlanData
 }
 
-/** Memory of one attention's plan: grows with the shape, reused by every call. */
+/** Memory of one attention's plan, a buffer for each of its arrays: grows with the shape, reused by every call. */
 export class PlanMemory {
   readonly #runtime: Runtime
-  #buffer: GPUBuffer | undefined
-  /** Outgrown buffers: an encoder that is not submitted yet may hold them. They are smaller than `#buffer` together. */
+  readonly #buffers: GPUBuffer[] = []
+  /** Outgrown buffers: an encoder that is not submitted yet may hold them. They are smaller than those in use together. */
   #outgrown: GPUBuffer[] = []
   #generation = 0
-  #taken = false
+  #taken = 0
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime
@@ -62,31 +72,27 @@ export class PlanMemory {
 
   nextGeneration(): void {
     this.#generation++
-    this.#taken = false
+    this.#taken = 0
   }
 
   allocate(sizeBytes: number): BufferSlice {
-    if (this.#taken) throw new Error('a method asks for one plan buffer a call')
-    this.#taken = true
     const size = Math.ceil(sizeBytes / 16) * 16
     const limit = checkPlanSize(this.#runtime, size)
-    if (!this.#buffer || this.#buffer.size < size) {
-      if (this.#buffer) this.#outgrown.push(this.#buffer)
-      const grown = Math.min(limit, Math.max(size, 2 * (this.#buffer?.size ?? 0)))
-      this.#buffer = this.#runtime.device.createBuffer({
-        label: 'sparse-attention plan',
-        size: grown,
-        usage: STORAGE_COPY,
-      })
+    const slot = this.#taken++
+    let buffer = this.#buffers[slot]
+    if (!buffer || buffer.size < size) {
+      if (buffer) this.#outgrown.push(buffer)
+      const grown = Math.min(limit, Math.max(size, 2 * (buffer?.size ?? 0)))
+      buffer = this.#runtime.device.createBuffer({ label: 'sparse-attention plan', size: grown, usage: STORAGE_COPY })
+      this.#buffers[slot] = buffer
     }
-    return { buffer: this.#buffer, offsetBytes: 0, sizeBytes: size }
+    return { buffer, offsetBytes: 0, sizeBytes: size }
   }
 
   dispose(): void {
     this.nextGeneration()
-    this.#buffer?.destroy()
-    this.#buffer = undefined
-    for (const buffer of this.#outgrown) buffer.destroy()
+    for (const buffer of [...this.#buffers, ...this.#outgrown]) buffer.destroy()
+    this.#buffers.length = 0
     this.#outgrown = []
   }
 }
@@ -105,43 +111,84 @@ export function createPlan(
 }
 
 /**
- * A block plan from the host: a fixed pattern, a saved selection, a test's random mask. Owned by the caller.
+ * A plan from the host: a fixed pattern, a saved selection, a test's random mask. Owned by the caller.
  *
- * @throws INVALID_SHAPE when the bitmap's length does not fit the geometry, INVALID_ARGUMENT for block sizes that the
- *   kernels do not take (multiples of 64), LIMIT_EXCEEDED when the bitmap is too large to bind
+ * Its arrays are trusted to be in order: entries that are not ascending, disjoint or in range make some keys count twice
+ * or not at all, but never read outside of the tensors.
+ *
+ * @throws INVALID_SHAPE when an array's length does not fit the geometry, INVALID_ARGUMENT for block sizes that the
+ *   kernels do not take (multiples of 64), LIMIT_EXCEEDED when an array is too large to bind
  */
-export function uploadPlan(runtime: Runtime, plan: HostBlockPlan, shape: AttentionShape): Plan {
+export function uploadPlan(runtime: Runtime, plan: HostPlan, shape: AttentionShape): Plan {
   runtime.assertUsable()
-  const { queryBlocks, wordsPerRow } = blockGrid(plan)
-  const words = plan.batch * plan.queryHeads * queryBlocks * wordsPerRow
-  for (const name of ['blockQ', 'blockK'] as const) {
-    if (!Number.isSafeInteger(plan[name]) || plan[name] < 64 || plan[name] % 64 !== 0) {
-      throw new SparseAttentionError('INVALID_ARGUMENT', {
-        message: `The plan has ${name} ${plan[name]}.`,
-        fix: 'Use a positive multiple of 64.',
-        where: name,
-      })
-    }
-  }
-  const fits =
-    plan.batch === shape.batch &&
-    plan.queryHeads === shape.queryHeads &&
-    plan.queryLength === shape.queryLength &&
-    plan.keyLength === shape.keyLength
-  if (!fits || plan.bitmap.length !== words) {
+  const { arrays, form } = splitArrays(plan)
+  checkForm(form, shape)
+  const elements = planElements(form)
+  for (const [name, array] of Object.entries(arrays)) {
+    if (array.length === (elements as Record<string, number>)[name]) continue
     throw new SparseAttentionError('INVALID_SHAPE', {
-      message: `The plan's bitmap has ${plan.bitmap.length} words for batch ${plan.batch}, ${plan.queryHeads} heads and lengths ${plan.queryLength}×${plan.keyLength}.`,
-      fix: `Pass u32[batch, query_heads, query_blocks, ceil(key_blocks/32)] = ${words} words, of the same shape as the tensors.`,
-      where: 'bitmap',
+      message: `The plan's ${name} has ${array.length} elements, its geometry ${elements[name]}.`,
+      fix: 'Pass every array in the shape that HostPlan documents.',
+      where: name,
     })
   }
-  const size = Math.ceil(words / 4) * 16
-  checkPlanSize(runtime, size)
-  const buffer = runtime.device.createBuffer({ label: 'sparse-attention plan', size, usage: STORAGE_COPY })
-  runtime.device.queue.writeBuffer(buffer, 0, plan.bitmap as Uint32Array<ArrayBuffer>)
-  const { bitmap: _, ...geometry } = plan
-  const data: PlanData = { kind: 'block', ...geometry, bitmap: { buffer, offsetBytes: 0, sizeBytes: buffer.size } }
-  return new PlanView(runtime, 'uploaded', data, shape, plan.causal, undefined, buffer)
+  const slices = makeArrays(runtime, elements)
+  for (const [name, array] of Object.entries(arrays)) {
+    runtime.device.queue.writeBuffer(slices[name]!.buffer, 0, array as Uint32Array<ArrayBuffer>)
+  }
+  return new PlanView(runtime, 'uploaded', withArrays(form, slices), shape, plan.causal, undefined, slices)
+}
+
+function checkForm(form: PlanForm, shape: AttentionShape): void {
+  const invalid = (where: string, message: string, fix: string, code: 'INVALID_SHAPE' | 'INVALID_ARGUMENT'): never => {
+    throw new SparseAttentionError(code, { message, fix, where })
+  }
+  const sizes =
+    form.kind === 'block'
+      ? { blockQ: form.blockQ, blockK: form.blockK }
+      : form.kind === 'stripe'
+        ? { blockQ: form.blockQ }
+        : {}
+  for (const [name, size] of Object.entries(sizes)) {
+    if (!Number.isSafeInteger(size) || size < 64 || size % 64 !== 0)
+      invalid(name, `The plan has ${name} ${size}.`, 'Use a positive multiple of 64.', 'INVALID_ARGUMENT')
+  }
+  const heads = form.kind === 'stripe' ? form.heads : form.kind === 'variable-block' ? form.keyHeads : form.queryHeads
+  if (form.queryHeads % heads !== 0)
+    invalid(
+      'heads',
+      `The plan has ${heads} heads for ${form.queryHeads} query heads.`,
+      'Use a divisor.',
+      'INVALID_SHAPE',
+    )
+  const counts: [string, number][] =
+    form.kind === 'stripe'
+      ? form.lists.flatMap(
+          ({ width, capacity }) =>
+            [
+              ['width', width],
+              ['capacity', capacity],
+            ] as [string, number][],
+        )
+      : form.kind === 'variable-block'
+        ? [
+            ['queryBlocks', form.queryBlocks],
+            ['keyBlocks', form.keyBlocks],
+          ]
+        : []
+  for (const [name, count] of counts) {
+    if (!Number.isSafeInteger(count) || count < 1)
+      invalid(name, `The plan has ${name} ${count}.`, 'Use a positive integer.', 'INVALID_ARGUMENT')
+  }
+  for (const name of ['batch', 'queryHeads', 'queryLength', 'keyLength'] as const) {
+    if (form[name] !== shape[name])
+      invalid(
+        name,
+        `The plan has ${name} ${form[name]}, the shape ${shape[name]}.`,
+        'Make the plan for the shape of the tensors.',
+        'INVALID_SHAPE',
+      )
+  }
 }
 
 /** The most bytes that a plan may have. */
@@ -155,8 +202,24 @@ function checkPlanSize(runtime: Runtime, size: number): number {
   })
 }
 
+/** A buffer for each array of a plan. All sizes are checked before the first is made. */
+function makeArrays(runtime: Runtime, elements: Readonly<Record<string, number>>): Record<string, BufferSlice> {
+  const sizes = Object.entries(elements).map(([name, count]) => {
+    // A binding is never empty.
+    const size = Math.max(16, Math.ceil(count / 4) * 16)
+    checkPlanSize(runtime, size)
+    return [name, size] as const
+  })
+  const make = ([name, size]: readonly [string, number]) => {
+    const buffer = runtime.device.createBuffer({ label: `sparse-attention plan ${name}`, size, usage: STORAGE_COPY })
+    return [name, { buffer, offsetBytes: 0, sizeBytes: size }]
+  }
+  return Object.fromEntries(sizes.map(make))
+}
+
 class PlanView implements Plan {
   readonly path: 'sparse' | 'dense'
+  readonly kind: PlanKind
   #disposed = false
 
   constructor(
@@ -167,8 +230,9 @@ class PlanView implements Plan {
     readonly causal: boolean,
     /** Absent for plans that own their memory. */
     private readonly isCurrent: (() => boolean) | undefined,
-    private readonly owned?: GPUBuffer,
+    private readonly owned?: Readonly<Record<string, BufferSlice>>,
   ) {
+    this.kind = data.kind
     this.path = data.kind === 'dense' ? 'dense' : 'sparse'
   }
 
@@ -194,17 +258,18 @@ class PlanView implements Plan {
     return this.data
   }
 
-  async read(): Promise<HostBlockPlan> {
+  async read(): Promise<HostPlan> {
     this.#assertCurrent()
     const { data, shape, causal } = this
     const { batch, queryHeads, queryLength, keyLength } = shape
-    if (data.kind === 'dense')
-      return fullPlan({ batch, queryHeads, queryLength, keyLength, blockQ: 128, blockK: 128, causal })
-    const { bitmap, kind: _, ...geometry } = data
-    return {
-      ...geometry,
-      bitmap: new Uint32Array(await this.runtime.readBytes(bitmap)).slice(0, bitmapWords(geometry)),
-    }
+    if (data.kind === 'dense') return fullPlan({ batch, queryHeads, queryLength, keyLength, causal })
+    const { arrays, form } = splitArrays(data)
+    const elements = planElements(form)
+    const read = Object.entries(arrays).map(async ([name, slice]) => {
+      const bytes = await this.runtime.readBytes({ ...slice, sizeBytes: 4 * elements[name]! })
+      return [name, name === 'bitmap' ? new Uint32Array(bytes) : new Int32Array(bytes)] as const
+    })
+    return { ...form, ...Object.fromEntries(await Promise.all(read)) } as HostPlan
   }
 
   async stats(): Promise<PlanStats> {
@@ -220,19 +285,21 @@ class PlanView implements Plan {
     this.#assertCurrent()
     const { runtime, data, method, shape, causal } = this
     if (data.kind === 'dense') return new PlanView(runtime, method, data, shape, causal, undefined)
-    const { buffer, offsetBytes, sizeBytes } = data.bitmap
-    const copy = runtime.device.createBuffer({ label: 'sparse-attention plan', size: sizeBytes, usage: STORAGE_COPY })
+    const { arrays, form } = splitArrays(data)
+    const elements = planElements(form)
+    const copies = makeArrays(runtime, elements)
     const encoder = runtime.device.createCommandEncoder()
-    encoder.copyBufferToBuffer(buffer, offsetBytes, copy, 0, sizeBytes)
+    for (const [name, { buffer, offsetBytes }] of Object.entries(arrays)) {
+      encoder.copyBufferToBuffer(buffer, offsetBytes, copies[name]!.buffer, 0, 4 * elements[name]!)
+    }
     runtime.device.queue.submit([encoder.finish()])
-    const bitmap = { buffer: copy, offsetBytes: 0, sizeBytes }
-    return new PlanView(runtime, method, { ...data, bitmap }, shape, causal, undefined, copy)
+    return new PlanView(runtime, method, withArrays(form, copies), shape, causal, undefined, copies)
   }
 
   dispose(): void {
     if (!this.owned || this.#disposed) return
     this.#disposed = true
-    this.owned.destroy()
+    for (const { buffer } of Object.values(this.owned)) buffer.destroy()
   }
 
   [Symbol.dispose](): void {
@@ -258,19 +325,38 @@ class PlanView implements Plan {
   }
 }
 
-function bitmapWords(geometry: Omit<HostBlockPlan, 'bitmap'>): number {
-  const { queryBlocks, wordsPerRow } = blockGrid(geometry)
-  return geometry.batch * geometry.queryHeads * queryBlocks * wordsPerRow
+type StoredPlan = Exclude<PlanData, { kind: 'dense' }>
+
+/** A plan's arrays, on the GPU or the host, apart from its kind and geometry. */
+function splitArrays(plan: StoredPlan): { form: PlanForm; arrays: Record<string, BufferSlice> }
+function splitArrays(plan: HostPlan): { form: PlanForm; arrays: Record<string, Uint32Array | Int32Array> }
+function splitArrays(plan: StoredPlan | HostPlan): { form: PlanForm; arrays: Record<string, unknown> } {
+  const names = {
+    block: ['bitmap'],
+    stripe: ['counts', 'indices'],
+    'variable-block': ['bitmap', 'queryStarts', 'keyStarts'],
+  }
+  const entries = Object.entries(plan)
+  const isArray = (name: string) => names[plan.kind].includes(name)
+  return {
+    form: Object.fromEntries(entries.filter(([name]) => !isArray(name))) as unknown as PlanForm,
+    arrays: Object.fromEntries(entries.filter(([name]) => isArray(name))),
+  }
+}
+
+function withArrays(form: PlanForm, arrays: Record<string, BufferSlice>): PlanData {
+  return { ...form, ...arrays } as PlanData
 }
 
 /** All blocks that hold a visible pair. */
-function fullPlan(geometry: Omit<HostBlockPlan, 'bitmap'>): HostBlockPlan {
-  const { queryBlocks, wordsPerRow } = blockGrid(geometry)
-  const plan: HostBlockPlan = { ...geometry, bitmap: new Uint32Array(bitmapWords(geometry)) }
+function fullPlan(geometry: PlanGeometry): HostPlan {
+  const plan = { kind: 'block', ...geometry, blockQ: 128, blockK: 128 } as const
+  const { queryBlocks, wordsPerRow } = blockGrid(plan)
+  const bitmap = new Uint32Array(planElements(plan).bitmap)
   for (let row = 0; row < geometry.batch * geometry.queryHeads * queryBlocks; row++) {
-    const lastRow = Math.min(((row % queryBlocks) + 1) * geometry.blockQ, geometry.queryLength) - 1
+    const lastRow = Math.min(((row % queryBlocks) + 1) * plan.blockQ, geometry.queryLength) - 1
     const lastKey = lastVisibleKey(geometry, lastRow)
-    for (let c = 0; c * geometry.blockK <= lastKey; c++) plan.bitmap[row * wordsPerRow + (c >> 5)]! |= 1 << (c & 31)
+    for (let c = 0; c * plan.blockK <= lastKey; c++) bitmap[row * wordsPerRow + (c >> 5)]! |= 1 << (c & 31)
   }
-  return plan
+  return { ...plan, bitmap }
 }

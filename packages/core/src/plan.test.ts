@@ -1,14 +1,19 @@
 import { expect, test } from 'vitest'
-import { blockGrid, countPairs, denseMask, type HostBlockPlan, hasBlock, lastVisibleKey } from './plan.js'
+import { countPairs, denseMask, type HostBlockPlan, hasBlock } from './host-plan.js'
+import { type BlockGeometry, blockGrid, lastVisibleKey } from './plan.js'
 
 /** Pseudo-random bits, about half of them set. */
-function plan(geometry: Omit<HostBlockPlan, 'bitmap'>): HostBlockPlan {
+function plan(geometry: BlockGeometry): HostBlockPlan {
   const { queryBlocks, wordsPerRow } = blockGrid(geometry)
   const words = geometry.batch * geometry.queryHeads * queryBlocks * wordsPerRow
-  return { ...geometry, bitmap: Uint32Array.from({ length: words }, (_, i) => Math.imul(i + 1, 0x9e3779b9)) }
+  return {
+    kind: 'block',
+    ...geometry,
+    bitmap: Uint32Array.from({ length: words }, (_, i) => Math.imul(i + 1, 0x9e3779b9)),
+  }
 }
 
-const geometries: Omit<HostBlockPlan, 'bitmap'>[] = [false, true].flatMap((causal) => [
+const geometries: BlockGeometry[] = [false, true].flatMap((causal) => [
   { batch: 2, queryHeads: 3, queryLength: 7, keyLength: 7, blockQ: 2, blockK: 3, causal },
   { batch: 1, queryHeads: 2, queryLength: 9, keyLength: 4, blockQ: 4, blockK: 2, causal },
   { batch: 1, queryHeads: 1, queryLength: 3, keyLength: 80, blockQ: 2, blockK: 2, causal },
@@ -37,7 +42,16 @@ test('causal is bottom-right: the last query sees all keys, the first ones may s
 })
 
 test('block c of a row is bit c%32 of its word c/32', () => {
-  const geometry = { batch: 2, queryHeads: 2, queryLength: 4, keyLength: 70, blockQ: 2, blockK: 2, causal: false }
+  const geometry = {
+    kind: 'block',
+    batch: 2,
+    queryHeads: 2,
+    queryLength: 4,
+    keyLength: 70,
+    blockQ: 2,
+    blockK: 2,
+    causal: false,
+  } as const
   const bitmap = new Uint32Array(2 * 2 * 2 * 2)
   bitmap[((1 * 2 + 0) * 2 + 1) * 2 + 1] = 1 << 2 // batch 1, head 0, query block 1, key block 34
   const found: number[][] = []

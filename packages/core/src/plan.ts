@@ -1,30 +1,85 @@
 import type { BufferSlice } from './tensor.js'
 
+/** What every plan knows of the call it was made for. */
+export interface PlanGeometry {
+  readonly batch: number
+  readonly queryHeads: number
+  readonly queryLength: number
+  readonly keyLength: number
+  /** Bottom-right: query i sees keys j ≤ i + key_length − query_length. */
+  readonly causal: boolean
+}
+
 /** Nothing is skipped. */
 export interface DensePlanData {
   readonly kind: 'dense'
 }
 
-/**
- * Canonical block plan: bit c%32 of word [b, h, a, c/32] says that query block a of query head h computes key block c.
- * Block sizes are in tokens; the last block of a ragged length is short. u32[B, Hq, nq, ceil(nk/32)], contiguous.
- */
-export interface BlockPlanData {
-  readonly kind: 'block'
-  readonly bitmap: BufferSlice
-  readonly batch: number
-  readonly queryHeads: number
-  readonly queryLength: number
-  readonly keyLength: number
+export interface BlockGeometry extends PlanGeometry {
+  /** Block sizes in tokens; the last block of a ragged length is short. */
   readonly blockQ: number
   readonly blockK: number
-  readonly causal: boolean
 }
 
-export type PlanData = DensePlanData | BlockPlanData
+/**
+ * Canonical block plan: bit c%32 of word [b, h, a, c/32] says that query block a of query head h computes key block c.
+ * u32[B, Hq, nq, ceil(nk/32)], contiguous.
+ */
+export interface BlockPlanData extends BlockGeometry {
+  readonly kind: 'block'
+  readonly bitmap: BufferSlice
+}
+
+/** A list of stripes: `width` consecutive keys each. Width 1 is single columns or tokens, a page's size is pages. */
+export interface StripeList {
+  readonly width: number
+  /** Entries that there is room for in each row of the list. */
+  readonly capacity: number
+}
+
+export interface StripeGeometry extends PlanGeometry {
+  /** Query rows that share a row of the lists. */
+  readonly blockQ: number
+  /** Heads of the lists: `queryHeads`, or the KV heads where a group of query heads shares one row. Divides `queryHeads`. */
+  readonly heads: number
+  readonly lists: readonly StripeList[]
+}
+
+/**
+ * A bounded selection: for each block of queries, lists of stripes of keys. Stripes of one row are disjoint, also across
+ * lists, and ascending within a list. One may reach past the last visible key; what lies there is not computed.
+ */
+export interface StripePlanData extends StripeGeometry {
+  readonly kind: 'stripe'
+  /** i32[lists, B, heads, nq]: entries of each row. */
+  readonly counts: BufferSlice
+  /** Lists one after another, each i32[B, heads, nq, capacity]: the first key of each stripe, padded with −1. */
+  readonly indices: BufferSlice
+}
+
+export interface VariableBlockGeometry extends PlanGeometry {
+  readonly queryBlocks: number
+  readonly keyBlocks: number
+  /** Heads of the key blocks: the KV heads, or `queryHeads`. Divides `queryHeads`. */
+  readonly keyHeads: number
+}
+
+/** A block plan whose blocks differ in size, such as clusters of permuted tokens. Empty blocks are allowed. */
+export interface VariableBlockPlanData extends VariableBlockGeometry {
+  readonly kind: 'variable-block'
+  /** u32[B, Hq, queryBlocks, ceil(keyBlocks/32)], as of a block plan. */
+  readonly bitmap: BufferSlice
+  /** i32[B, Hq, queryBlocks + 1]: first row of each block, ascending from 0 to query_length. */
+  readonly queryStarts: BufferSlice
+  /** i32[B, keyHeads, keyBlocks + 1]: first key of each block, ascending from 0 to key_length. */
+  readonly keyStarts: BufferSlice
+}
+
+export type PlanData = DensePlanData | BlockPlanData | StripePlanData | VariableBlockPlanData
+export type PlanKind = PlanData['kind']
 
 /** Geometry of a block plan: how many blocks, and how many words a row of them takes. */
-export function blockGrid(plan: Pick<BlockPlanData, 'queryLength' | 'keyLength' | 'blockQ' | 'blockK'>): {
+export function blockGrid(plan: Pick<BlockGeometry, 'queryLength' | 'keyLength' | 'blockQ' | 'blockK'>): {
   queryBlocks: number
   keyBlocks: number
   wordsPerRow: number
@@ -33,72 +88,42 @@ export function blockGrid(plan: Pick<BlockPlanData, 'queryLength' | 'keyLength' 
   return { queryBlocks: Math.ceil(plan.queryLength / plan.blockQ), keyBlocks, wordsPerRow: Math.ceil(keyBlocks / 32) }
 }
 
-/** A block plan on the host: what `plan.read()` returns, and what pictures and tests work on. */
-export interface HostBlockPlan extends Omit<BlockPlanData, 'bitmap' | 'kind'> {
-  /** u32[B, Hq, nq, ceil(nk/32)] */
-  readonly bitmap: Uint32Array
-}
-
-/** Is key block c of query block a of head h in the plan? */
-export function hasBlock(plan: HostBlockPlan, batch: number, head: number, a: number, c: number): boolean {
-  const { queryBlocks, wordsPerRow } = blockGrid(plan)
-  const word = ((batch * plan.queryHeads + head) * queryBlocks + a) * wordsPerRow + (c >> 5)
-  return ((plan.bitmap[word]! >>> (c & 31)) & 1) === 1
-}
-
 /** Last key that query row i sees under bottom-right causality, −1 for none. */
 export function lastVisibleKey(plan: { queryLength: number; keyLength: number; causal: boolean }, row: number): number {
   return plan.causal ? Math.min(plan.keyLength - 1, row + plan.keyLength - plan.queryLength) : plan.keyLength - 1
 }
 
-/** Counts of query–key pairs: `kept` by the plan and `visible` under the causal rule, summed over batch and heads. */
-export function countPairs(plan: HostBlockPlan): { kept: number; visible: number } {
-  const { queryBlocks, keyBlocks } = blockGrid(plan)
-  let kept = 0
-  let visible = 0
-  for (let a = 0; a < queryBlocks; a++) {
-    for (let c = 0; c < keyBlocks; c++) {
-      const pairs = visiblePairs(plan, a, c)
-      if (pairs === 0) continue
-      visible += pairs * plan.batch * plan.queryHeads
-      for (let b = 0; b < plan.batch; b++) {
-        for (let h = 0; h < plan.queryHeads; h++) if (hasBlock(plan, b, h, a, c)) kept += pairs
-      }
+/** Elements, 4 bytes each, of the arrays that a plan of this kind and geometry is made of. */
+export function planElements(plan: Omit<BlockPlanData, 'bitmap'>): { bitmap: number }
+export function planElements(plan: Omit<StripePlanData, 'counts' | 'indices'>): { counts: number; indices: number }
+export function planElements(plan: Omit<VariableBlockPlanData, 'bitmap' | 'queryStarts' | 'keyStarts'>): {
+  bitmap: number
+  queryStarts: number
+  keyStarts: number
+}
+export function planElements(plan: PlanForm): Record<string, number>
+export function planElements(plan: PlanForm): Record<string, number> {
+  switch (plan.kind) {
+    case 'block': {
+      const { queryBlocks, wordsPerRow } = blockGrid(plan)
+      return { bitmap: plan.batch * plan.queryHeads * queryBlocks * wordsPerRow }
     }
+    case 'stripe': {
+      const rows = plan.batch * plan.heads * Math.ceil(plan.queryLength / plan.blockQ)
+      const entries = plan.lists.reduce((sum, { capacity }) => sum + capacity, 0)
+      return { counts: plan.lists.length * rows, indices: entries * rows }
+    }
+    case 'variable-block':
+      return {
+        bitmap: plan.batch * plan.queryHeads * plan.queryBlocks * Math.ceil(plan.keyBlocks / 32),
+        queryStarts: plan.batch * plan.queryHeads * (plan.queryBlocks + 1),
+        keyStarts: plan.batch * plan.keyHeads * (plan.keyBlocks + 1),
+      }
   }
-  return { kept, visible }
 }
 
-/** Visible query–key pairs inside block (a, c). */
-function visiblePairs(plan: HostBlockPlan, a: number, c: number): number {
-  const firstRow = a * plan.blockQ
-  const endRow = Math.min(firstRow + plan.blockQ, plan.queryLength)
-  const firstKey = c * plan.blockK
-  const endKey = Math.min(firstKey + plan.blockK, plan.keyLength)
-  if (!plan.causal) return (endRow - firstRow) * (endKey - firstKey)
-  let pairs = 0
-  for (let row = firstRow; row < endRow; row++) {
-    pairs += Math.max(0, Math.min(endKey, lastVisibleKey(plan, row) + 1) - firstKey)
-  }
-  return pairs
-}
-
-/** The plan as a dense mask u8[B, Hq, Lq, Lk]: 1 where the pair is computed (causality included). */
-export function denseMask(plan: HostBlockPlan): Uint8Array {
-  const { batch, queryHeads, queryLength, keyLength } = plan
-  const mask = new Uint8Array(batch * queryHeads * queryLength * keyLength)
-  let at = 0
-  for (let b = 0; b < batch; b++) {
-    for (let h = 0; h < queryHeads; h++) {
-      for (let row = 0; row < queryLength; row++, at += keyLength) {
-        const end = lastVisibleKey(plan, row) + 1
-        const a = Math.floor(row / plan.blockQ)
-        for (let c = 0; c * plan.blockK < end; c++) {
-          if (!hasBlock(plan, b, h, a, c)) continue
-          mask.fill(1, at + c * plan.blockK, at + Math.min((c + 1) * plan.blockK, end))
-        }
-      }
-    }
-  }
-  return mask
-}
+/** A plan's kind and geometry, without its arrays. */
+export type PlanForm =
+  | (BlockGeometry & { readonly kind: 'block' })
+  | (StripeGeometry & { readonly kind: 'stripe' })
+  | (VariableBlockGeometry & { readonly kind: 'variable-block' })

@@ -1,11 +1,20 @@
-import type { HostBlockPlan } from '@sparse-attention/core'
+import type { HostBlockPlan, HostStripePlan } from '@sparse-attention/core'
 import { expect, test } from 'vitest'
 import type { ReferenceSelection } from './reference.js'
 import { expectSelectionClose } from './selection-rule.js'
 
 /** One head of 4 key blocks, one row of queries that sees all of them unless it is causal. */
 function plan(kept: readonly number[], overrides: Partial<HostBlockPlan> = {}): HostBlockPlan {
-  const geometry = { batch: 1, queryHeads: 1, queryLength: 64, keyLength: 256, blockQ: 64, blockK: 64, causal: false }
+  const geometry = {
+    kind: 'block',
+    batch: 1,
+    queryHeads: 1,
+    queryLength: 64,
+    keyLength: 256,
+    blockQ: 64,
+    blockK: 64,
+    causal: false,
+  } as const
   return { ...geometry, bitmap: Uint32Array.of(kept.reduce((bits, c) => bits | (1 << c), 0)), ...overrides }
 }
 
@@ -91,13 +100,28 @@ test('a gap of NaN is no excuse', () => {
   )
 })
 
+test('a reference whose blocks the plan does not keep or skip whole is refused', () => {
+  const coarse = { ...close, blockK: 128, kept: Uint8Array.of(1, 0), scores: Float64Array.of(5, 1) }
+  expect(() => expectSelectionClose(plan([0, 1]), coarse, { name })).not.toThrow()
+  expect(() => expectSelectionClose(plan([0]), coarse, { name })).toThrow('keeps 0.5 of block (0, 0)')
+})
+
 test('a reference of another geometry is refused', () => {
-  expect(() => expectSelectionClose(plan([0]), { ...close, blockK: 128 }, { name })).toThrow(
-    '64×64, the reference of 64×128',
-  )
   expect(() => expectSelectionClose(plan([0]), { ...close, kept: new Uint8Array(3) }, { name })).toThrow(
     'kept has 3 blocks',
   )
   const { gap: _, ...gapless } = close
   expect(() => expectSelectionClose(plan([0]), gapless, { name })).toThrow('no gap')
+})
+
+test('the plan may be of stripes, and the reference of single keys', () => {
+  const stripes: HostStripePlan = {
+    ...{ kind: 'stripe', batch: 1, queryHeads: 1, queryLength: 64, keyLength: 4, blockQ: 64, causal: false, heads: 1 },
+    lists: [{ width: 1, capacity: 3 }],
+    counts: Int32Array.of(2),
+    indices: Int32Array.of(0, 2, -1),
+  }
+  expectSelectionClose(stripes, { ...close, blockK: 1 }, { name, exact: true })
+  const other = { ...stripes, indices: Int32Array.of(0, 3, -1) }
+  expect(() => expectSelectionClose(other, { ...close, blockK: 1 }, { name, exact: true })).toThrow('{0,3}')
 })

@@ -177,10 +177,11 @@ function describeRun(
 }
 
 function drawPlans({ layers }: Measurement, run: DemoRun, { ids }: Passage): Promise<Buffer> {
-  const { blockQ, blockK } = layers[0]!.plan
+  const { plan } = layers[0]!
+  const blocks = plan.kind === 'block' ? ` in blocks of ${plan.blockQ}×${plan.blockK}` : ''
   return planPicture({
     title: `${run.method} on ${modelName}: what each head computes`,
-    subtitle: `${count(ids.length)} tokens in blocks of ${blockQ}×${blockK}; ${formatOptions(run.options)}; mean density ${run.density.toFixed(3)}, recall ${run.recall.toFixed(3)}`,
+    subtitle: `${count(ids.length)} tokens${blocks}; ${formatOptions(run.options)}; mean density ${run.density.toFixed(3)}, recall ${run.recall.toFixed(3)}`,
     rows: layers.map(({ layer, plan }) => ({ label: `Layer ${layer}`, plan })),
   })
 }

@@ -1,7 +1,7 @@
 import {
   type ConfiguredMethod,
   countPairs,
-  type HostBlockPlan,
+  type HostPlan,
   type Runtime,
   recall,
   relativeError,
@@ -15,7 +15,7 @@ export interface MethodMeasurement {
   readonly method: ConfiguredMethod
   /** What ran. */
   readonly path: 'sparse' | 'dense'
-  readonly plan: HostBlockPlan
+  readonly plan: HostPlan
   readonly keptPairs: number
   readonly visiblePairs: number
   /** Softmax mass that the plan keeps, mean over rows. */

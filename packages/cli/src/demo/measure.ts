@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks'
 import {
   type ConfiguredMethod,
   countPairs,
-  type HostBlockPlan,
+  type HostPlan,
   type Runtime,
   recall,
   type SparseAttention,
@@ -26,7 +26,7 @@ export interface LayerMeasurement {
   readonly recall: number
   /** Planning and attention, the GPU idle before and after. */
   readonly attentionMs: number
-  readonly plan: HostBlockPlan
+  readonly plan: HostPlan
 }
 
 export interface Measurement {

@@ -6,6 +6,7 @@ import { textPath } from './text.js'
 
 /** Two heads, four blocks of 64 tokens: the first keeps its diagonal and column 0, the second everything. */
 const plan: HostBlockPlan = {
+  kind: 'block',
   batch: 1,
   queryHeads: 2,
   queryLength: 256,

@@ -1,11 +1,4 @@
-import {
-  blockGrid,
-  countPairs,
-  type HostBlockPlan,
-  hasBlock,
-  lastVisibleKey,
-  SparseAttentionError,
-} from '@sparse-attention/core'
+import { type HostPlan, headPairs, keptShares, SparseAttentionError } from '@sparse-attention/core'
 import type { Sharp } from 'sharp'
 import { textPath, textWidth } from './text.js'
 
@@ -20,10 +13,10 @@ export interface PlanPicture {
 export interface PlanPictureRow {
   /** Stands over each of its panels, before the head. */
   readonly label: string
-  readonly plan: HostBlockPlan
+  readonly plan: HostPlan
 }
 
-/** What a pixel of a panel can say. */
+/** What a pixel of a panel can say. A cell that is kept in part lies between the first two. */
 export const planColors = {
   kept: [0x1d, 0x4e, 0x89],
   skipped: [0xf3, 0xd9, 0xb1],
@@ -107,45 +100,37 @@ interface Panel {
   readonly density: number
 }
 
+/** Cells of plans that have no blocks of their own. */
+const cellTokens = 64
+
 /** The panels of a plan: its heads, batch after batch. */
-function drawPanels(plan: HostBlockPlan): Panel[] {
-  const { queryBlocks, keyBlocks } = blockGrid(plan)
+function drawPanels(plan: HostPlan): Panel[] {
+  const cellQ = plan.kind === 'variable-block' ? cellTokens : plan.blockQ
+  const cellK = plan.kind === 'block' ? plan.blockK : cellTokens
+  const rows = Math.ceil(plan.queryLength / cellQ)
+  const columns = Math.ceil(plan.keyLength / cellK)
   // One token is as long on both axes, so a panel shows the true shape of the attention matrix.
   const tokensPerPixel = Math.max(plan.queryLength, plan.keyLength) / panelTarget
-  const cellHeight = Math.max(1, Math.round(plan.blockQ / tokensPerPixel))
-  const cellWidth = Math.max(1, Math.round(plan.blockK / tokensPerPixel))
-  const width = keyBlocks * cellWidth
-  const height = queryBlocks * cellHeight
-  const panels: Panel[] = []
-  for (let b = 0; b < plan.batch; b++) {
-    for (let h = 0; h < plan.queryHeads; h++) {
-      const pixels = Buffer.alloc(width * height * 3)
-      for (let row = 0; row < height; row++) {
-        const a = Math.floor(row / cellHeight)
-        for (let column = 0; column < width; column++) {
-          const c = Math.floor(column / cellWidth)
-          pixels.set(planColors[blockState(plan, b, h, a, c)], (row * width + column) * 3)
-        }
-      }
-      panels.push({ pixels, width, height, density: headDensity(plan, b, h) })
+  const cellHeight = Math.max(1, Math.round(cellQ / tokensPerPixel))
+  const cellWidth = Math.max(1, Math.round(cellK / tokensPerPixel))
+  const width = columns * cellWidth
+  const height = rows * cellHeight
+  const shares = keptShares(plan, cellQ, cellK)
+  return headPairs(plan).map(({ kept, visible }, head) => {
+    const pixels = Buffer.alloc(width * height * 3)
+    for (let y = 0; y < height; y++) {
+      const row = (head * rows + Math.floor(y / cellHeight)) * columns
+      for (let x = 0; x < width; x++)
+        pixels.set(cellColor(shares[row + Math.floor(x / cellWidth)]!), (y * width + x) * 3)
     }
-  }
-  return panels
+    return { pixels, width, height, density: visible === 0 ? 1 : kept / visible }
+  })
 }
 
-function blockState(plan: HostBlockPlan, b: number, h: number, a: number, c: number): keyof typeof planColors {
-  const lastRow = Math.min((a + 1) * plan.blockQ, plan.queryLength) - 1
-  if (c * plan.blockK > lastVisibleKey(plan, lastRow)) return 'invisible'
-  return hasBlock(plan, b, h, a, c) ? 'kept' : 'skipped'
-}
-
-function headDensity(plan: HostBlockPlan, b: number, h: number): number {
-  const { queryBlocks, wordsPerRow } = blockGrid(plan)
-  const words = queryBlocks * wordsPerRow
-  const start = (b * plan.queryHeads + h) * words
-  const head = { ...plan, batch: 1, queryHeads: 1, bitmap: plan.bitmap.subarray(start, start + words) }
-  const { kept, visible } = countPairs(head)
-  return visible === 0 ? 1 : kept / visible
+/** @param share  of the cell's visible pairs that is kept, NaN where none is visible */
+function cellColor(share: number): readonly number[] {
+  if (Number.isNaN(share)) return planColors.invisible
+  return planColors.skipped.map((skipped, i) => Math.round(skipped + share * (planColors.kept[i]! - skipped)))
 }
 
 function drawLegend(): { svg: string; width: number } {

@@ -42,7 +42,7 @@ describe('minference-block-sparse', () => {
     using kTensor = runtime.tensor('f32', [1, 1, keyLength, 32], Float32Array.from(k))
     using vTensor = runtime.tensor('f32', [1, 1, keyLength, 32], Float32Array.from(v))
     const { plan } = await attention.run({ q: qTensor, k: kTensor, v: vTensor })
-    return { host: await plan.read(), path: plan.path }
+    return { host: (await plan.read()) as HostBlockPlan, path: plan.path }
   }
 
   function keptBlocks(host: HostBlockPlan, head: number, a: number): number[] {

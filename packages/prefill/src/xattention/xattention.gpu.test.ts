@@ -1,4 +1,4 @@
-import { createRuntime, hasBlock, type Runtime } from '@sparse-attention/core'
+import { createRuntime, type HostBlockPlan, hasBlock, type Runtime } from '@sparse-attention/core'
 import { describeMethod, makeInputs } from '@sparse-attention/testing'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { xattention } from './method.js'
@@ -37,7 +37,7 @@ describe('xattention', () => {
       config,
     )
     const { plan } = await attention.run({ ...tensors('gaussian'), context: { layer: 1 } })
-    const host = await plan.read()
+    const host = (await plan.read()) as HostBlockPlan
     for (let a = 0; a < 5; a++) {
       for (let c = 0; c <= a; c++) {
         expect(hasBlock(host, 0, 0, a, c), `head 0 keeps what is forced: (${a}, ${c})`).toBe(c === 0 || c === a)
@@ -59,7 +59,7 @@ describe('xattention', () => {
   test('with identical keys every strided column ties, and the lower blocks win', async () => {
     using attention = await runtime.use(xattention({ threshold: 0.5, blockSize: 64, stride: 4 }), config)
     const { plan } = await attention.run(tensors('identical-keys'))
-    const host = await plan.read()
+    const host = (await plan.read()) as HostBlockPlan
     // Row 4 has five blocks. The forced ones, 0 and 4, hold 0.31 of its mass; block 1 brings it to 0.54.
     expect([0, 1, 2, 3, 4].map((c) => hasBlock(host, 0, 0, 4, c))).toEqual([true, true, false, false, true])
   })

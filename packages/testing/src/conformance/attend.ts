@@ -4,7 +4,7 @@ import {
   type AttentionShape,
   type DType,
   denseMask,
-  type HostBlockPlan,
+  type HostPlan,
   type MethodFactory,
   type MethodOptions,
   type OwnedTensor,
@@ -25,7 +25,7 @@ export interface Attended {
   /** [B, Hq, Lq]; absent when the call did not ask for it */
   readonly lse?: Float32Array
   /** What was selected. */
-  readonly plan: HostBlockPlan
+  readonly plan: HostPlan
   readonly path: 'sparse' | 'dense'
   /** u8[B, Hq, Lq, Lk], causality included */
   readonly mask: Uint8Array

@@ -2,9 +2,7 @@ import {
   type AttentionConfig,
   type AttentionContext,
   type AttentionShape,
-  blockGrid,
   countPairs,
-  type HostBlockPlan,
   type MethodFactory,
   type MethodOptions,
   type Runtime,
@@ -12,7 +10,7 @@ import {
 import { expectAttentionClose } from '../error-rule.js'
 import { type Inputs, makeInputs } from '../inputs.js'
 import { seedFrom } from '../random.js'
-import type { Reference, ReferenceSelection } from '../reference.js'
+import type { Reference } from '../reference.js'
 import { expectSelectionClose } from '../selection-rule.js'
 import { type Attended, attend, withAttention } from './attend.js'
 import { type Case, caseName, caseOptions } from './cases.js'
@@ -66,7 +64,7 @@ export function checkSelection<Options extends MethodOptions>(
   options: Partial<Options>,
   c: Case,
   inputs: Inputs,
-  { plan, path }: Pick<Attended, 'plan' | 'path'>,
+  { plan }: Pick<Attended, 'plan'>,
   rule: { readonly name: string; readonly exact: boolean },
 ): void {
   if (!method.reference) {
@@ -79,12 +77,5 @@ export function checkSelection<Options extends MethodOptions>(
   const { causal, scale } = caseConfig(c)
   const context = method.context?.(shape) ?? {}
   const selection = method.reference({ ...shape, ...inputs, causal, scale, context }, method.factory(options).options)
-  expectSelectionClose(path === 'dense' ? everything(plan, selection) : plan, selection, rule)
-}
-
-/** A dense path in the blocks of the reference. */
-function everything(plan: HostBlockPlan, { blockQ, blockK }: ReferenceSelection): HostBlockPlan {
-  const { queryBlocks, wordsPerRow } = blockGrid({ ...plan, blockQ, blockK })
-  const words = plan.batch * plan.queryHeads * queryBlocks * wordsPerRow
-  return { ...plan, blockQ, blockK, bitmap: new Uint32Array(words).fill(0xffffffff) }
+  expectSelectionClose(plan, selection, rule)
 }
