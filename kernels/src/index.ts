@@ -1,6 +1,7 @@
 export { type AntidiagonalScores, antidiagonalScores } from './antidiagonal-scores/antidiagonal-scores.js'
-export { type BlockPool, blockPool } from './block-pool/block-pool.js'
+export { type BlockPool, blockPool, type PoolMode } from './block-pool/block-pool.js'
 export { type BlockSums, blockSums } from './block-sums/block-sums.js'
+export { contiguousKVCache } from './contiguous-kv-cache/contiguous-kv-cache.js'
 export { dense } from './dense/method.js'
 export { type Attend, flashAttention } from './flash-attention/flash-attention.js'
 export { type ForcedBlocks, type ForcedBlocksOptions, forcedBlocks } from './forced-blocks/forced-blocks.js'

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { emitAntidiagonalScores } from './antidiagonal-scores/emit.js'
 import { emitBlockPool } from './block-pool/emit.js'
 import { emitBlockSums } from './block-sums/emit.js'
+import { emitAppendRows } from './contiguous-kv-cache/emit.js'
 import { emitFlashAttention } from './flash-attention/emit.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
@@ -22,9 +23,10 @@ const kernels = [
   emitBlockSums(),
   emitForcedBlocks(true),
   emitSelectTopP(true),
-  emitBlockPool({ ...example, dtype: 'f16' }),
+  emitBlockPool({ ...example, dtype: 'f16', mode: 'mean' }),
   emitPooledScores(example),
   emitSelectTopK(true),
+  emitAppendRows(),
 ]
 
 test.each(kernels)('$label', async ({ label, code }) => {
@@ -38,8 +40,8 @@ test('kernels fit the default limits of WebGPU', () => {
     ...heads.flatMap((headDim) => [
       emitFlashAttention({ headDim, causal: false, dtype: 'f32' }),
       emitFlashAttention({ headDim, causal: false, dtype: 'f16' }),
-      emitBlockPool({ headDim, dtype: 'f32' }),
-      emitBlockPool({ headDim, dtype: 'f16' }),
+      emitBlockPool({ headDim, dtype: 'f32', mode: 'min-max' }),
+      emitBlockPool({ headDim, dtype: 'f16', mode: 'min-max' }),
       emitPooledScores({ headDim, causal: false }),
     ]),
   ]

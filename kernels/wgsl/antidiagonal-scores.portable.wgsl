@@ -75,53 +75,61 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       }
       workgroupBarrier();
       for (var d = 0u; d < 4u; d++) {
-        let a0 = q_tile[(cell_row + 0u) * 5u + d];
-        let a1 = q_tile[(cell_row + 1u) * 5u + d];
-        let a2 = q_tile[(cell_row + 2u) * 5u + d];
-        let a3 = q_tile[(cell_row + 3u) * 5u + d];
-        let b0 = k_tile[(cell_column + 0u) * 5u + d];
-        let b1 = k_tile[(cell_column + 1u) * 5u + d];
-        let b2 = k_tile[(cell_column + 2u) * 5u + d];
-        let b3 = k_tile[(cell_column + 3u) * 5u + d];
-        sum0 += vec4<f32>(dot(a0, b0), dot(a0, b1), dot(a0, b2), dot(a0, b3));
-        sum1 += vec4<f32>(dot(a1, b0), dot(a1, b1), dot(a1, b2), dot(a1, b3));
-        sum2 += vec4<f32>(dot(a2, b0), dot(a2, b1), dot(a2, b2), dot(a2, b3));
-        sum3 += vec4<f32>(dot(a3, b0), dot(a3, b1), dot(a3, b2), dot(a3, b3));
+        let q0 = q_tile[(cell_row + 0u) * 5u + d];
+        let q1 = q_tile[(cell_row + 1u) * 5u + d];
+        let q2 = q_tile[(cell_row + 2u) * 5u + d];
+        let q3 = q_tile[(cell_row + 3u) * 5u + d];
+        let k0 = k_tile[(cell_column + 0u) * 5u + d];
+        let k1 = k_tile[(cell_column + 1u) * 5u + d];
+        let k2 = k_tile[(cell_column + 2u) * 5u + d];
+        let k3 = k_tile[(cell_column + 3u) * 5u + d];
+        sum0 += vec4<f32>(dot(q0, k0), dot(q0, k1), dot(q0, k2), dot(q0, k3));
+        sum1 += vec4<f32>(dot(q1, k0), dot(q1, k1), dot(q1, k2), dot(q1, k3));
+        sum2 += vec4<f32>(dot(q2, k0), dot(q2, k1), dot(q2, k2), dot(q2, k3));
+        sum3 += vec4<f32>(dot(q3, k0), dot(q3, k1), dot(q3, k2), dot(q3, k3));
       }
     }
   }
 
-  let head_row = workgroup.z * u.rows;
+  let first_cell = workgroup.z * u.rows + first_row - u.first_row;
   {
-    let row = first_row - u.first_row + cell_row + 0u;
+    let row = cell_row + 0u;
     let cells = sum0 * u.scale;
     for (var j = 0u; j < 4u; j++) {
       let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.columns) { scores[(head_row + row) * u.columns + column] = cells[j]; }
+      if (first_row - u.first_row + row < u.rows && column < u.columns) {
+        scores[(first_cell + row) * u.columns + column] = cells[j];
+      }
     }
   }
   {
-    let row = first_row - u.first_row + cell_row + 1u;
+    let row = cell_row + 1u;
     let cells = sum1 * u.scale;
     for (var j = 0u; j < 4u; j++) {
       let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.columns) { scores[(head_row + row) * u.columns + column] = cells[j]; }
+      if (first_row - u.first_row + row < u.rows && column < u.columns) {
+        scores[(first_cell + row) * u.columns + column] = cells[j];
+      }
     }
   }
   {
-    let row = first_row - u.first_row + cell_row + 2u;
+    let row = cell_row + 2u;
     let cells = sum2 * u.scale;
     for (var j = 0u; j < 4u; j++) {
       let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.columns) { scores[(head_row + row) * u.columns + column] = cells[j]; }
+      if (first_row - u.first_row + row < u.rows && column < u.columns) {
+        scores[(first_cell + row) * u.columns + column] = cells[j];
+      }
     }
   }
   {
-    let row = first_row - u.first_row + cell_row + 3u;
+    let row = cell_row + 3u;
     let cells = sum3 * u.scale;
     for (var j = 0u; j < 4u; j++) {
       let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.columns) { scores[(head_row + row) * u.columns + column] = cells[j]; }
+      if (first_row - u.first_row + row < u.rows && column < u.columns) {
+        scores[(first_cell + row) * u.columns + column] = cells[j];
+      }
     }
   }
 }

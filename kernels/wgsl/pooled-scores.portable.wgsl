@@ -77,43 +77,44 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
   }
 
+  let first_cell = workgroup.z * u.rows + first_row - u.first_row;
   {
-    let row = first_row - u.first_row + cell_row + 0u;
+    let row = cell_row + 0u;
     let cells = sum0 * u.scale;
     for (var j = 0u; j < 4u; j++) {
       let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.key_blocks) {
-        scores[(workgroup.z * u.rows + row) * u.key_blocks + column] = cells[j];
+      if (first_row - u.first_row + row < u.rows && column < u.key_blocks) {
+        scores[(first_cell + row) * u.key_blocks + column] = cells[j];
       }
     }
   }
   {
-    let row = first_row - u.first_row + cell_row + 1u;
+    let row = cell_row + 1u;
     let cells = sum1 * u.scale;
     for (var j = 0u; j < 4u; j++) {
       let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.key_blocks) {
-        scores[(workgroup.z * u.rows + row) * u.key_blocks + column] = cells[j];
+      if (first_row - u.first_row + row < u.rows && column < u.key_blocks) {
+        scores[(first_cell + row) * u.key_blocks + column] = cells[j];
       }
     }
   }
   {
-    let row = first_row - u.first_row + cell_row + 2u;
+    let row = cell_row + 2u;
     let cells = sum2 * u.scale;
     for (var j = 0u; j < 4u; j++) {
       let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.key_blocks) {
-        scores[(workgroup.z * u.rows + row) * u.key_blocks + column] = cells[j];
+      if (first_row - u.first_row + row < u.rows && column < u.key_blocks) {
+        scores[(first_cell + row) * u.key_blocks + column] = cells[j];
       }
     }
   }
   {
-    let row = first_row - u.first_row + cell_row + 3u;
+    let row = cell_row + 3u;
     let cells = sum3 * u.scale;
     for (var j = 0u; j < 4u; j++) {
       let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.key_blocks) {
-        scores[(workgroup.z * u.rows + row) * u.key_blocks + column] = cells[j];
+      if (first_row - u.first_row + row < u.rows && column < u.key_blocks) {
+        scores[(first_cell + row) * u.key_blocks + column] = cells[j];
       }
     }
   }

@@ -7,9 +7,10 @@ import {
   type Runtime,
 } from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
+import { TILE } from '../shared/product-tile.js'
 import type { ScoreChunk } from '../shared/strided.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
-import { antidiagonalUniforms, emitAntidiagonalScores, TILE } from './emit.js'
+import { antidiagonalUniforms, emitAntidiagonalScores } from './emit.js'
 
 export type AntidiagonalScores = (frame: AttentionFrame, chunk: ScoreChunk, scores: BufferSlice) => Dispatch
 

@@ -1,6 +1,7 @@
 import type { DType, KernelSource } from '@sparse-attention/core'
+import { productTile, stageUnit, TILE } from '../shared/product-tile.js'
 import { addressFields, uniformStruct } from '../shared/uniforms.js'
-import { elementsPerUnit, indent, range, unitType, unpackUnit } from '../shared/wgsl.js'
+import { elementsPerUnit, indent, unitType } from '../shared/wgsl.js'
 
 export interface AntidiagonalScoresOptions {
   readonly dtype: DType
@@ -10,9 +11,6 @@ export interface AntidiagonalScoresOptions {
   readonly stride: number
   readonly causal: boolean
 }
-
-/** Output cells of one workgroup, per side. */
-export const TILE = 32
 
 export const antidiagonalUniforms = {
   ...addressFields('q'),
@@ -34,19 +32,8 @@ export const antidiagonalUniforms = {
 export function emitAntidiagonalScores(options: AntidiagonalScoresOptions): KernelSource {
   const { dtype, headDim, stride, causal } = options
   const perUnit = elementsPerUnit(dtype)
-  const vec4PerUnit = perUnit / 4
-  const depth = headDim % 16 === 0 ? 4 : 2 // vec4 of head_dim staged at once
-  const pitch = depth + 1 // odd, so that rows fall into different banks
-  const micro = range(4)
-  const stage = (name: 'q' | 'k') => {
-    const targets = range(vec4PerUnit).map((i) => `${name}_tile[at + ${i}u]`)
-    return `\
-${targets.map((target) => `${target} = vec4<f32>();`).join(' ')}
-if (${name}_row < u.${name === 'q' ? 'query' : 'key'}_length) {
-  let unit = ${name}[${name}_head + ${name}_row * u.${name}_row_stride + first_unit + unit_in_row];
-  ${indent(unpackUnit(dtype, 'unit', targets), 2)}
-}`
-  }
+  const tile = productTile(headDim)
+  const { depth, pitch } = tile
   const code = `\
 // Antidiagonal scores of XAttention (arXiv 2503.16428, §2.1), stride S = ${stride}${causal ? ', causal in stride units' : ''}:
 // scores[u, v] = scale/S · Σ_{r<S} q[uS + S−1−r] · k[vS + r], rows past the end counting as zero.
@@ -66,8 +53,7 @@ const STRIDE = ${stride}u;
 const UNITS = ${headDim / perUnit}u;
 const STAGED_UNITS = ${(depth * 4) / perUnit}u;
 
-var<workgroup> q_tile: array<vec4<f32>, ${TILE * pitch}>;
-var<workgroup> k_tile: array<vec4<f32>, ${TILE * pitch}>;
+${tile.memory}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -83,9 +69,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
   let q_head = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride;
   let k_head = u.k_offset + batch * u.k_batch_stride + head / u.group_size * u.k_head_stride;
-  let cell_row = local / 8u * 4u;
-  let cell_column = local % 8u * 4u;
-  ${micro.map((i) => `var sum${i} = vec4<f32>();`).join(' ')}
+  ${indent(tile.declare, 2)}
 
   for (var r = 0u; r < STRIDE; r++) {
     for (var first_unit = 0u; first_unit < UNITS; first_unit += STAGED_UNITS) {
@@ -93,34 +77,30 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       for (var index = local; index < ${TILE}u * STAGED_UNITS; index += 64u) {
         let tile_row = index / STAGED_UNITS;
         let unit_in_row = index % STAGED_UNITS;
-        let at = tile_row * ${pitch}u + unit_in_row * ${vec4PerUnit}u;
+        let at = tile_row * ${pitch}u + unit_in_row * ${perUnit / 4}u;
         let q_row = (first_row + tile_row) * STRIDE + STRIDE - 1u - r;
         let k_row = (first_column + tile_row) * STRIDE + r;
-        ${indent(stage('q'), 8)}
-        ${indent(stage('k'), 8)}
+        ${indent(stageUnit(dtype, 'q', 'query_length'), 8)}
+        ${indent(stageUnit(dtype, 'k', 'key_length'), 8)}
       }
       workgroupBarrier();
-      for (var d = 0u; d < ${depth}u; d++) {
-        ${micro.map((i) => `let a${i} = q_tile[(cell_row + ${i}u) * ${pitch}u + d];`).join('\n        ')}
-        ${micro.map((i) => `let b${i} = k_tile[(cell_column + ${i}u) * ${pitch}u + d];`).join('\n        ')}
-        ${micro.map((i) => `sum${i} += vec4<f32>(${micro.map((j) => `dot(a${i}, b${j})`).join(', ')});`).join('\n        ')}
-      }
+      ${indent(tile.multiply, 6)}
     }
   }
 
-  let head_row = workgroup.z * u.rows;
-  ${micro
-    .map(
-      (i) => `{
-    let row = first_row - u.first_row + cell_row + ${i}u;
-    let cells = sum${i} * u.scale;
-    for (var j = 0u; j < 4u; j++) {
-      let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.columns) { scores[(head_row + row) * u.columns + column] = cells[j]; }
+  let first_cell = workgroup.z * u.rows + first_row - u.first_row;
+  ${indent(
+    tile.store(
+      'u.scale',
+      `for (var j = 0u; j < 4u; j++) {
+    let column = first_column + cell_column + j;
+    if (first_row - u.first_row + row < u.rows && column < u.columns) {
+      scores[(first_cell + row) * u.columns + column] = cells[j];
     }
   }`,
-    )
-    .join('\n  ')}
+    ),
+    2,
+  )}
 }
 `
   return {
@@ -128,6 +108,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     code,
     bindings: ['uniform', 'read', 'read', 'read_write'],
     workgroupSize: 64,
-    workgroupBytes: 2 * TILE * pitch * 16,
+    workgroupBytes: tile.workgroupBytes,
   }
 }

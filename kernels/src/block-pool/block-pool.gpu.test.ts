@@ -2,8 +2,8 @@ import { createRuntime, type DType, type Runtime } from '@sparse-attention/core'
 import { makeInputs, uploadTensor } from '@sparse-attention/testing'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { largestDifference, testFrame } from '../shared/test-frame.js'
-import { blockPool } from './block-pool.js'
-import { blockPoolReference } from './reference.js'
+import { blockPool, type PoolMode } from './block-pool.js'
+import { blockBoundsReference, blockPoolReference } from './reference.js'
 
 let runtime: Runtime
 beforeAll(async () => {
@@ -22,6 +22,7 @@ const cases: [length: number, headDim: number, dtype: DType, block: number, layo
 /** Pools q of two batch entries with three heads, in which `poison` lies at element `at`. */
 async function pool(
   [length, headDim, dtype, block, layout]: (typeof cases)[number],
+  mode: PoolMode = 'mean',
   at = 0,
   poison?: number,
 ): Promise<{ actual: Float32Array; expected: Float64Array }> {
@@ -30,11 +31,12 @@ async function pool(
   if (poison !== undefined) inputs.q[at] = poison
   using frame = testFrame(runtime, shape, inputs, { dtype, causal: false, scale: 1 })
   using x = uploadTensor(runtime, dtype, [2, 3, length, headDim], inputs.q, layout)
-  const record = await blockPool(runtime, { dtype, headDim }, block)
-  const means = frame.memory([6, Math.ceil(length / block), headDim])
-  await frame.submit([record(x, means)])
-  const expected = blockPoolReference(inputs.q, { heads: 6, length, headDim }, block)
-  return { actual: await frame.floats(means), expected }
+  const record = await blockPool(runtime, { dtype, headDim }, block, mode)
+  const reference = mode === 'mean' ? blockPoolReference : blockBoundsReference
+  const expected = reference(inputs.q, { heads: 6, length, headDim }, block)
+  const pooled = frame.memory([expected.length])
+  await frame.submit([record(x, pooled)])
+  return { actual: await frame.floats(pooled), expected }
 }
 
 describe('block pool', () => {
@@ -46,10 +48,33 @@ describe('block pool', () => {
 
   test('NaN stays in its block and column', async () => {
     const at = (200 + 70) * 32 + 5 // head 1, row 70: its second block
-    const { actual, expected } = await pool([200, 32, 'f32', 64, 'BHLD'], at, Number.NaN)
+    const { actual, expected } = await pool([200, 32, 'f32', 64, 'BHLD'], 'mean', at, Number.NaN)
     const block = (4 + 1) * 32 + 5
     expect([...actual.keys()].filter((i) => Number.isNaN(actual[i]))).toEqual([block])
     actual[block] = expected[block] = 0
     expect(largestDifference(actual, expected)).toBeLessThan(1e-6) // as above
   })
+
+  test.each([...cases, [50, 64, 'f16', 16, 'BLHD'] as const])(
+    'the bounds of %i rows of %i %s in blocks of %i, %s, are exact',
+    async (...given) => {
+      const { actual, expected } = await pool([...given], 'min-max')
+      expect(actual.slice(0, expected.length)).toEqual(Float32Array.from(expected))
+    },
+  )
+
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
+    'bounds of a block that holds %d: only its channel changes',
+    async (poison) => {
+      const at = (200 + 70) * 32 + 5 // head 1, row 70: its second block
+      const given: (typeof cases)[number] = [200, 32, 'f32', 64, 'BHLD']
+      const clean = await pool(given, 'min-max')
+      const { actual, expected } = await pool(given, 'min-max', at, poison)
+      expect(actual.slice(0, expected.length)).toEqual(Float32Array.from(expected))
+      const minimum = (4 + 1) * 64 + 5
+      const changed = [...expected.keys()].filter((i) => !Object.is(actual[i], clean.actual[i]))
+      expect(changed).toEqual([minimum, minimum + 32].filter((i) => !Object.is(expected[i], clean.expected[i])))
+      expect(changed.length).toBe(Number.isNaN(poison) ? 2 : 1)
+    },
+  )
 })

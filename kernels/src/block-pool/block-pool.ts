@@ -10,25 +10,31 @@ import { bindTensor } from '../shared/bind.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
 import { blockPoolUniforms, emitBlockPool } from './emit.js'
 
-/**
- * @param x     [B, H, L, D] of the dtype and head_dim compiled for, strided
- * @param means f32 [B·H, ceil(L / block), D], contiguous
- */
-export type BlockPool = (x: Tensor, means: BufferSlice) => Dispatch
+/** What a block is pooled into: a row of means, or a row of minima and a row of maxima. */
+export type PoolMode = 'mean' | 'min-max'
 
 /**
- * Mean-pools blocks of `block` rows of queries or keys (the block-sparse heads of MInference, arXiv 2407.02490, §3.2).
- * The last block divides by the rows that it has. NaN stays in its block.
+ * @param x      [B, H, L, D] of the dtype and head_dim compiled for, strided
+ * @param pooled f32, contiguous: means [B·H, ceil(L / block), D], or minima and maxima [B·H, ceil(L / block), 2, D]
+ */
+export type BlockPool = (x: Tensor, pooled: BufferSlice) => Dispatch
+
+/**
+ * Pools blocks of `block` rows of queries or keys: their `mean` (the block-sparse heads of MInference, arXiv 2407.02490,
+ * §3.2; the default), or `min-max`, the least and largest number of each channel (Quest's page bounds, arXiv 2406.10774,
+ * §3.3). The last block takes the rows that it has. NaN stays in its block and channel.
  *
- * Cost: an addition an element; x read once.
+ * Cost: an addition, or two comparisons, an element; x read once.
  */
 export async function blockPool(
   runtime: Runtime,
   { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
   block: number,
+  mode: PoolMode = 'mean',
 ): Promise<BlockPool> {
-  const kernel = await runtime.kernel(emitBlockPool({ dtype, headDim }))
-  return (x, means) => {
+  const kernel = await runtime.kernel(emitBlockPool({ dtype, headDim, mode }))
+  const numbers = mode === 'mean' ? 1 : 2
+  return (x, pooled) => {
     const [batch, heads, length] = x.shape as [number, number, number, number]
     const bound = bindTensor(x)
     const blocks = Math.ceil(length / block)
@@ -36,11 +42,11 @@ export async function blockPool(
     const elements = batch * heads * length * headDim
     return {
       kernel,
-      bindings: [runtime.uniforms.get(uniforms), bound.slice, means],
+      bindings: [runtime.uniforms.get(uniforms), bound.slice, pooled],
       workgroups: [blocks, batch * heads, 1],
       cost: {
-        operations: elements,
-        bytes: elements * bytesPerElement[dtype] + batch * heads * blocks * headDim * 4,
+        operations: numbers * elements,
+        bytes: elements * bytesPerElement[dtype] + numbers * batch * heads * blocks * headDim * 4,
       },
     }
   }

@@ -1,16 +1,14 @@
 import type { KernelSource } from '@sparse-attention/core'
 import { blockGridUniforms, visibleBlocksFunction } from '../shared/blocks.js'
+import { productTile, TILE } from '../shared/product-tile.js'
 import { uniformStruct } from '../shared/uniforms.js'
-import { range } from '../shared/wgsl.js'
+import { indent } from '../shared/wgsl.js'
 
 export interface PooledScoresOptions {
   /** Multiple of 8. */
   readonly headDim: number
   readonly causal: boolean
 }
-
-/** Output cells of one workgroup, per side. */
-export const TILE = 32
 
 export const pooledScoresUniforms = {
   ...blockGridUniforms,
@@ -24,9 +22,8 @@ export const pooledScoresUniforms = {
 
 /** Products of pooled queries and keys, in tiles. */
 export function emitPooledScores({ headDim, causal }: PooledScoresOptions): KernelSource {
-  const depth = headDim % 16 === 0 ? 4 : 2 // vec4 of head_dim staged at once
-  const pitch = depth + 1 // odd, so that rows fall into different banks
-  const micro = range(4)
+  const tile = productTile(headDim)
+  const { depth, pitch } = tile
   const code = `\
 // Scores of pooled blocks, scores[h, a, c] = scale · q_means[h, a] · k_means[h / group_size, c] (the block-sparse heads of
 // MInference, arXiv 2407.02490, §3.2).
@@ -44,8 +41,7 @@ ${uniformStruct('Uniforms', pooledScoresUniforms)}
 
 const VECTORS = ${headDim / 4}u; // vec4 in a row of means
 
-var<workgroup> q_tile: array<vec4<f32>, ${TILE * pitch}>;
-var<workgroup> k_tile: array<vec4<f32>, ${TILE * pitch}>;
+${tile.memory}
 
 ${causal ? `${visibleBlocksFunction(causal)}\n\n` : ''}\
 @compute @workgroup_size(64)
@@ -56,9 +52,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let batch = workgroup.z / u.query_heads;
   let kv_heads = u.query_heads / u.group_size;
   let kv_head = batch * kv_heads + workgroup.z % u.query_heads / u.group_size;
-  let cell_row = local / 8u * 4u;
-  let cell_column = local % 8u * 4u;
-  ${micro.map((i) => `var sum${i} = vec4<f32>();`).join(' ')}
+  ${indent(tile.declare, 2)}
 
   for (var first_vector = 0u; first_vector < VECTORS; first_vector += ${depth}u) {
     workgroupBarrier();
@@ -74,27 +68,22 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       if (c < u.key_blocks) { k_tile[at] = k_means[(kv_head * u.key_blocks + c) * VECTORS + vector]; }
     }
     workgroupBarrier();
-    for (var d = 0u; d < ${depth}u; d++) {
-      ${micro.map((i) => `let q${i} = q_tile[(cell_row + ${i}u) * ${pitch}u + d];`).join('\n      ')}
-      ${micro.map((i) => `let k${i} = k_tile[(cell_column + ${i}u) * ${pitch}u + d];`).join('\n      ')}
-      ${micro.map((i) => `sum${i} += vec4<f32>(${micro.map((j) => `dot(q${i}, k${j})`).join(', ')});`).join('\n      ')}
-    }
+    ${indent(tile.multiply, 4)}
   }
 
-  ${micro
-    .map(
-      (i) => `{
-    let row = first_row - u.first_row + cell_row + ${i}u;
-    let cells = sum${i} * u.scale;
-    for (var j = 0u; j < 4u; j++) {
-      let column = first_column + cell_column + j;
-      if (row < u.rows && column < u.key_blocks) {
-        scores[(workgroup.z * u.rows + row) * u.key_blocks + column] = cells[j];
-      }
+  let first_cell = workgroup.z * u.rows + first_row - u.first_row;
+  ${indent(
+    tile.store(
+      'u.scale',
+      `for (var j = 0u; j < 4u; j++) {
+    let column = first_column + cell_column + j;
+    if (first_row - u.first_row + row < u.rows && column < u.key_blocks) {
+      scores[(first_cell + row) * u.key_blocks + column] = cells[j];
     }
   }`,
-    )
-    .join('\n  ')}
+    ),
+    2,
+  )}
 }
 `
   return {
@@ -102,6 +91,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     code,
     bindings: ['uniform', 'read', 'read', 'read_write'],
     workgroupSize: 64,
-    workgroupBytes: 2 * TILE * pitch * 16,
+    workgroupBytes: tile.workgroupBytes,
   }
 }

@@ -8,9 +8,10 @@ import {
   type Runtime,
 } from '@sparse-attention/core'
 import { blockGridValues } from '../shared/block-plan.js'
+import { TILE } from '../shared/product-tile.js'
 import type { ScoreChunk } from '../shared/strided.js'
 import { packUniforms } from '../shared/uniforms.js'
-import { emitPooledScores, pooledScoresUniforms, TILE } from './emit.js'
+import { emitPooledScores, pooledScoresUniforms } from './emit.js'
 
 /**
  * @param plan   whose blocks the means are of; its bitmap is not touched
