@@ -2,8 +2,18 @@ export { type AntidiagonalScores, antidiagonalScores } from './antidiagonal-scor
 export { type BlockPool, blockPool, type PoolMode } from './block-pool/block-pool.js'
 export { type BlockSums, blockSums } from './block-sums/block-sums.js'
 export { contiguousKVCache } from './contiguous-kv-cache/contiguous-kv-cache.js'
+export { type CountingSort, countingSort, type SortedRows } from './counting-sort/counting-sort.js'
 export { dense } from './dense/method.js'
-export { type Attend, flashAttention } from './flash-attention/flash-attention.js'
+export { type ExclusiveScan, exclusiveScan } from './exclusive-scan/exclusive-scan.js'
+export {
+  type Attend,
+  type FlashAttentionKernelOptions,
+  flashAttention,
+  type SkipOptions,
+  type SkippingAttend,
+  skippingFlashAttention,
+  skipTile,
+} from './flash-attention/flash-attention.js'
 export { type ForcedBlocks, type ForcedBlocksOptions, forcedBlocks } from './forced-blocks/forced-blocks.js'
 export { methods } from './methods.js'
 export { type PerHeadTable, perHeadTable } from './per-head-table/per-head-table.js'

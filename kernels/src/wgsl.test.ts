@@ -3,7 +3,10 @@ import { emitAntidiagonalScores } from './antidiagonal-scores/emit.js'
 import { emitBlockPool } from './block-pool/emit.js'
 import { emitBlockSums } from './block-sums/emit.js'
 import { emitAppendRows } from './contiguous-kv-cache/emit.js'
-import { emitFlashAttention } from './flash-attention/emit.js'
+import { emitSortHistogram, emitSortScatter } from './counting-sort/emit.js'
+import { emitScanBlocks, emitScanReduce } from './exclusive-scan/emit.js'
+import { emitPortable } from './flash-attention/portable.js'
+import { emitRowItems } from './flash-attention/row-items.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
 import { emitRowSoftmax } from './row-softmax/emit.js'
@@ -17,7 +20,8 @@ import { emitSelectTopP } from './select-top-p/emit.js'
 const example = { headDim: 64, causal: true } as const
 
 const kernels = [
-  emitFlashAttention({ ...example, dtype: 'f16' }),
+  emitPortable({ ...example, dtype: 'f16', plan: 'block' }),
+  emitPortable({ ...example, dtype: 'f16', plan: 'stripe' }),
   emitAntidiagonalScores({ ...example, dtype: 'f16', stride: 16 }),
   emitRowSoftmax(true),
   emitBlockSums(),
@@ -27,6 +31,11 @@ const kernels = [
   emitPooledScores(example),
   emitSelectTopK(true),
   emitAppendRows(),
+  emitScanReduce(),
+  emitScanBlocks({ offsets: false }),
+  emitScanBlocks({ offsets: true }),
+  emitSortHistogram(),
+  emitSortScatter({ moves: 'order' }),
 ]
 
 test.each(kernels)('$label', async ({ label, code }) => {
@@ -38,8 +47,12 @@ test('kernels fit the default limits of WebGPU', () => {
   const every = [
     ...kernels,
     ...heads.flatMap((headDim) => [
-      emitFlashAttention({ headDim, causal: false, dtype: 'f32' }),
-      emitFlashAttention({ headDim, causal: false, dtype: 'f16' }),
+      ...(['block', 'stripe', 'variable-block'] as const).flatMap((plan) => [
+        emitPortable({ headDim, causal: false, dtype: 'f32', plan }),
+        emitPortable({ headDim, causal: false, dtype: 'f16', plan }),
+      ]),
+      emitPortable({ headDim, causal: false, dtype: 'f16', plan: 'block', skip: true }),
+      emitRowItems(),
       emitBlockPool({ headDim, dtype: 'f32', mode: 'min-max' }),
       emitBlockPool({ headDim, dtype: 'f16', mode: 'min-max' }),
       emitPooledScores({ headDim, causal: false }),

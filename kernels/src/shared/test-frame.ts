@@ -53,31 +53,34 @@ export function testFrame(
       planBuffer: bytes,
     },
     memory,
-    async submit(dispatches) {
-      const encoder = runtime.device.createCommandEncoder()
-      const pass = encoder.beginComputePass()
-      for (const { kernel, bindings, workgroups } of dispatches) {
-        const entries = bindings.map(({ buffer, offsetBytes, sizeBytes }, binding) => ({
-          binding,
-          resource: { buffer, offset: offsetBytes, size: sizeBytes },
-        }))
-        pass.setPipeline(kernel.pipeline)
-        pass.setBindGroup(0, runtime.device.createBindGroup({ layout: kernel.bindGroupLayout, entries }))
-        pass.dispatchWorkgroups(...workgroups)
-      }
-      pass.end()
-      runtime.device.pushErrorScope('validation')
-      runtime.device.queue.submit([encoder.finish()])
-      const error = await runtime.device.popErrorScope()
-      if (error) throw new Error(error.message)
-      await runtime.idle()
-    },
+    submit: (dispatches) => submitDispatches(runtime, dispatches),
     floats: async (slice) => new Float32Array(await runtime.readBytes(slice)),
     words: async (slice) => new Uint32Array(await runtime.readBytes(slice)),
     [Symbol.dispose]() {
       for (const made of owned) made.dispose()
     },
   }
+}
+
+/** Submits dispatches in one pass and waits. */
+export async function submitDispatches(runtime: Runtime, dispatches: readonly Dispatch[]): Promise<void> {
+  const encoder = runtime.device.createCommandEncoder()
+  const pass = encoder.beginComputePass()
+  runtime.device.pushErrorScope('validation')
+  for (const { kernel, bindings, workgroups } of dispatches) {
+    const entries = bindings.map(({ buffer, offsetBytes, sizeBytes }, binding) => ({
+      binding,
+      resource: { buffer, offset: offsetBytes, size: sizeBytes },
+    }))
+    pass.setPipeline(kernel.pipeline)
+    pass.setBindGroup(0, runtime.device.createBindGroup({ layout: kernel.bindGroupLayout, entries }))
+    pass.dispatchWorkgroups(...workgroups)
+  }
+  pass.end()
+  runtime.device.queue.submit([encoder.finish()])
+  const error = await runtime.device.popErrorScope()
+  if (error) throw new Error(error.message)
+  await runtime.idle()
 }
 
 /** The largest difference of two equally long lists of numbers. */
