@@ -2,14 +2,19 @@ import { expect, test } from 'vitest'
 import { emitAntidiagonalScores } from './antidiagonal-scores/emit.js'
 import { emitBlockPool } from './block-pool/emit.js'
 import { emitBlockSums } from './block-sums/emit.js'
+import { emitColumnSums } from './column-sums/emit.js'
 import { emitAppendRows } from './contiguous-kv-cache/emit.js'
 import { emitSortHistogram, emitSortScatter } from './counting-sort/emit.js'
+import { emitDiagonalSums } from './diagonal-sums/emit.js'
 import { emitScanBlocks, emitScanReduce } from './exclusive-scan/emit.js'
 import { emitPortable } from './flash-attention/portable.js'
 import { emitRowItems } from './flash-attention/row-items.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
+import { emitSortKeys } from './radix-sort/emit.js'
 import { emitRowSoftmax } from './row-softmax/emit.js'
+import { emitRowStatistics } from './row-statistics/emit.js'
+import { emitSampledScores } from './sampled-scores/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
 
@@ -36,6 +41,9 @@ const kernels = [
   emitScanBlocks({ offsets: true }),
   emitSortHistogram(),
   emitSortScatter({ moves: 'order' }),
+  emitSortScatter({ moves: 'indices' }),
+  emitSortScatter({ moves: 'pairs' }),
+  emitSortKeys(),
 ]
 
 test.each(kernels)('$label', async ({ label, code }) => {
@@ -46,6 +54,9 @@ test('kernels fit the default limits of WebGPU', () => {
   const heads = [8, 64, 72, 80, 96, 128, 192, 256]
   const every = [
     ...kernels,
+    emitRowStatistics(),
+    emitColumnSums(),
+    emitDiagonalSums('given'),
     ...heads.flatMap((headDim) => [
       ...(['block', 'stripe', 'variable-block'] as const).flatMap((plan) => [
         emitPortable({ headDim, causal: false, dtype: 'f32', plan }),
@@ -53,6 +64,7 @@ test('kernels fit the default limits of WebGPU', () => {
       ]),
       emitPortable({ headDim, causal: false, dtype: 'f16', plan: 'block', skip: true }),
       emitRowItems(),
+      emitSampledScores({ headDim, dtype: 'f32', causal: true, source: 'given' }),
       emitBlockPool({ headDim, dtype: 'f32', mode: 'min-max' }),
       emitBlockPool({ headDim, dtype: 'f16', mode: 'min-max' }),
       emitPooledScores({ headDim, causal: false }),

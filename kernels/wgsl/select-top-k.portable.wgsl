@@ -33,9 +33,8 @@ fn visible_blocks(a: u32) -> u32 {
   return select(0u, min(u32(max(last_key, 0)) / u.block_k + 1u, u.key_blocks), last_key >= 0);
 }
 
-// Orders as the scores do: the bits of negative numbers fall as the numbers rise, so they are inverted. −0 is 0.
-fn score_key(index: u32) -> u32 {
-  let bits = scores[index];
+// Orders as the numbers do: the bits of negative ones fall as they rise, so they are inverted. −0 is 0, NaN counts as −∞.
+fn sort_key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude == 0u) { return 0x80000000u; }
   if (magnitude > 0x7f800000u) { return ~0xff800000u; }
@@ -60,7 +59,7 @@ fn workgroup_sum(local: u32, value: u32) -> u32 {
 fn count_above(row: u32, first_score: u32, visible: u32, local: u32, cut: u32) -> u32 {
   var count = 0u;
   for (var c = local; c < visible; c += 64u) {
-    if (score_key(first_score + c) > cut && !is_forced(row, c)) { count++; }
+    if (sort_key(scores[first_score + c]) > cut && !is_forced(row, c)) { count++; }
   }
   return workgroup_sum(local, count);
 }
@@ -97,7 +96,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let end = min((word + 1u) * 32u, visible);
     var ties = 0u;
     for (var c = word * 32u; c < end; c++) {
-      if (score_key(first_score + c) == cut && !is_forced(row, c)) { ties++; }
+      if (sort_key(scores[first_score + c]) == cut && !is_forced(row, c)) { ties++; }
     }
     workgroupBarrier();
     tie_counts[local] = ties;
@@ -110,7 +109,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (word < u.words) {
       var bits = plan[row * u.words + word];
       for (var c = word * 32u; c < end; c++) {
-        let key = score_key(first_score + c);
+        let key = sort_key(scores[first_score + c]);
         var kept = key > cut;
         if (key == cut && !is_forced(row, c)) {
           kept = kept || before_ties + tie < room;

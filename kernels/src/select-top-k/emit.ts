@@ -1,6 +1,7 @@
 import type { KernelSource } from '@sparse-attention/core'
 import { blockGridUniforms, visibleBlocksFunction } from '../shared/blocks.js'
 import { isForcedFunction, packSelection, workgroupSumFunction } from '../shared/selection.js'
+import { sortKeyFunction } from '../shared/sort-key.js'
 import { uniformStruct } from '../shared/uniforms.js'
 
 export const selectTopKUniforms = {
@@ -35,14 +36,7 @@ var<workgroup> tie_counts: array<u32, 64>;
 
 ${visibleBlocksFunction(causal)}
 
-// Orders as the scores do: the bits of negative numbers fall as the numbers rise, so they are inverted. −0 is 0.
-fn score_key(index: u32) -> u32 {
-  let bits = scores[index];
-  let magnitude = bits & 0x7fffffffu;
-  if (magnitude == 0u) { return 0x80000000u; }
-  if (magnitude > 0x7f800000u) { return ~0xff800000u; }
-  return select(bits | 0x80000000u, ~bits, bits > 0x80000000u);
-}
+${sortKeyFunction}
 
 ${isForcedFunction}
 
@@ -52,7 +46,7 @@ ${workgroupSumFunction('u32')}
 fn count_above(row: u32, first_score: u32, visible: u32, local: u32, cut: u32) -> u32 {
   var count = 0u;
   for (var c = local; c < visible; c += 64u) {
-    if (score_key(first_score + c) > cut && !is_forced(row, c)) { count++; }
+    if (sort_key(scores[first_score + c]) > cut && !is_forced(row, c)) { count++; }
   }
   return workgroup_sum(local, count);
 }
@@ -85,7 +79,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   // Pack: a word an invocation, 64 words at a time.
 ${packSelection({
   name: 'key',
-  key: 'score_key(first_score + c)',
+  key: 'sort_key(scores[first_score + c])',
   keep: 'key > cut',
   keepTie: 'before_ties + tie < room',
 })}
