@@ -1,0 +1,107 @@
+import { type AttentionShape, createRuntime, type DType, type Runtime } from '@sparse-attention/core'
+import { makeInputs } from '@sparse-attention/testing'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { HeadRange, SampledRows } from '../shared/sampled-rows.js'
+import { testFrame } from '../shared/test-frame.js'
+import { sampledScoresReference } from './reference.js'
+import { sampledScores } from './sampled-scores.js'
+
+let runtime: Runtime
+beforeAll(async () => {
+  runtime = await createRuntime()
+})
+afterAll(() => runtime.dispose())
+
+/** The lowest finite number in f32: −∞ and NaN of the reference. */
+const lowest = -3.4028234663852886e38
+
+interface Options {
+  readonly dtype: DType
+  readonly causal: boolean
+  /** Listed rows, or how many of the last ones. */
+  readonly rows: readonly number[] | number
+  readonly heads?: HeadRange
+  /** Element of k that is replaced, and by what. */
+  readonly poison?: readonly [at: number, value: number]
+}
+
+/** Scores sampled rows of random tensors and compares every cell with float64; returns the scores. */
+async function check(shape: AttentionShape, { dtype, causal, rows, heads, poison }: Options): Promise<Float32Array> {
+  const { batch, queryHeads, queryLength, keyLength } = shape
+  const inputs = makeInputs('gaussian', shape, dtype, 4)
+  if (poison) inputs.k[poison[0]] = poison[1]
+  const config = { ...shape, dtype, causal, scale: 0.125 }
+  using frame = testFrame(runtime, shape, inputs, config)
+  const given = typeof rows !== 'number'
+  const list = given ? rows : Array.from({ length: rows }, (_, r) => queryLength - rows + r)
+  const indices = frame.memory([list.length])
+  runtime.device.queue.writeBuffer(indices.buffer, 0, Int32Array.from(list))
+  const sampled: SampledRows = given ? { count: list.length, indices } : { count: list.length }
+  const range = heads ?? { first: 0, count: batch * queryHeads }
+  const scores = frame.memory([range.count, list.length, keyLength])
+  const record = await sampledScores(runtime, config, given ? 'given' : 'last')
+  await frame.submit([record(frame.frame, sampled, range, scores)])
+  const actual = await frame.floats(scores)
+  const all = sampledScoresReference(shape, inputs.q, inputs.k, list, { causal, scale: 0.125 })
+  const cells = list.length * keyLength
+  const expected = all.subarray(range.first * cells, (range.first + range.count) * cells)
+  for (let i = 0; i < expected.length; i++) {
+    const wanted = expected[i]! > Number.NEGATIVE_INFINITY ? Math.min(expected[i]!, -lowest) : lowest
+    // Sums of head_dim products of size about 1, scaled by 1/8: float32 rounds each to 1e-7 of it.
+    const close = Math.abs(actual[i]! - wanted) <= 1e-5
+    if (!close) throw new Error(`cell ${i} of [heads, rows, keys] is ${actual[i]}, not ${wanted}`)
+  }
+  return actual
+}
+
+const shape = { batch: 2, queryHeads: 4, kvHeads: 2, queryLength: 100, keyLength: 150, headDim: 32 }
+
+describe('sampled scores', () => {
+  test('of the last rows equal float64, causal and not', async () => {
+    await check(shape, { dtype: 'f32', causal: true, rows: 37 })
+    const odd = { ...shape, batch: 1, queryHeads: 2, kvHeads: 1, headDim: 24 }
+    await check(odd, { dtype: 'f16', causal: false, rows: 64 })
+  })
+
+  test('of listed rows: out of order, repeated, and outside of the queries', async () => {
+    const scores = await check(shape, { dtype: 'f32', causal: true, rows: [99, 0, 5, 5, -1, 100, 42] })
+    expect(scores.slice(4 * 150, 6 * 150).every((score) => score === lowest)).toBe(true)
+  })
+
+  test('of some heads', async () => {
+    await check(shape, { dtype: 'f32', causal: true, rows: 3, heads: { first: 3, count: 3 } })
+  })
+
+  test('rows that see no key, with more queries than keys', async () => {
+    const scores = await check({ ...shape, keyLength: 70 }, { dtype: 'f32', causal: true, rows: [10, 29, 30, 99] })
+    expect(scores.slice(0, 140).every((score) => score === lowest)).toBe(true)
+    expect(scores[140 + 1]).toBe(lowest)
+    expect(scores[140]).not.toBe(lowest)
+  })
+
+  test('NaN in a key is the lowest number, infinity the largest, in its column alone', async () => {
+    await check(shape, { dtype: 'f32', causal: true, rows: 8, poison: [20 * 32 + 3, Number.NaN] })
+  })
+
+  test('rows and memory that do not fit are refused', async () => {
+    using frame = testFrame(runtime, shape, makeInputs('gaussian', shape, 'f32', 4), {
+      dtype: 'f32',
+      causal: true,
+      scale: 1,
+    })
+    const scores = frame.memory([8, 4, 150])
+    const heads = { first: 0, count: 8 }
+    const [last, given] = await Promise.all([
+      sampledScores(runtime, { dtype: 'f32', headDim: 32, causal: true }, 'last'),
+      sampledScores(runtime, { dtype: 'f32', headDim: 32, causal: true }, 'given'),
+    ])
+    const refusal = (code: string, where: string) => expect.objectContaining({ code, where })
+    expect(() => last(frame.frame, { count: 101 }, heads, scores)).toThrow(refusal('INVALID_ARGUMENT', 'rows.count'))
+    expect(() => last(frame.frame, { count: 5 }, heads, scores)).toThrow(refusal('BUFFER_TOO_SMALL', 'scores'))
+    const indices = frame.memory([4])
+    expect(() => last(frame.frame, { count: 4, indices }, heads, scores)).toThrow(
+      refusal('INVALID_ARGUMENT', 'rows.indices'),
+    )
+    expect(() => given(frame.frame, { count: 4 }, heads, scores)).toThrow(refusal('INVALID_ARGUMENT', 'rows.indices'))
+  })
+})
