@@ -1,11 +1,11 @@
-// Flash attention forward, dense or over a block plan, causal (bottom-right):
+// Flash attention forward over a block plan or none, causal (bottom-right):
 // out = softmax(scale · q kᵀ) v, and the LSE of each row. FlashAttention-2 (arXiv 2307.08691), Algorithm 1,
 // on plain WebGPU: f32 math, f16 storage, head_dim 64.
 //
 // Axes: B batch, Hq and Hkv query and KV heads, Lq and Lk query and key length, D head_dim.
 // q, out [B, Hq, Lq, D] and k, v [B, Hkv, Lk, D] f16, strided, read and written 16 bytes at a time.
 // lse [B, Hq, Lq] f32 bits, natural log, −∞ (0xff800000) for rows that see no key.
-// plan u32[B, Hq, nq, ceil(nk/32)]: bit c of a row says that key block c is computed.
+// The plan's arrays are those of core's plan.ts.
 //
 // A workgroup computes 64 query rows of one head with 64 invocations, 1 for each row.
 // Invocation (slice, row) holds 64 dimensions of its row's q and accumulator.
@@ -35,6 +35,7 @@ struct Uniforms {
   first_row_block: u32,
   row_blocks: u32,
   dense: u32,
+  plan_heads: u32,
   plan_block_q: u32,
   plan_block_k: u32,
   plan_rows: u32,
@@ -67,17 +68,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let kv_head = head / u.group_size;
   // Late rows see the most keys under causality: they start first, so that no long row is left at the end.
   let row_block = u.first_row_block + u.row_blocks - 1u - workgroup.x;
+  let first_row = row_block * 64u;
+  let end_row = min(first_row + 64u, u.query_length);
+  let plan_row = (batch * u.plan_heads + head * u.plan_heads / u.query_heads) * u.plan_rows + first_row / u.plan_block_q;
   let row_in_block = local % ROWS;
   let slice_index = local / ROWS;
   let first_vec4 = slice_index * SLICE_VEC4;
   let first_unit = slice_index * SLICE_UNITS;
-  let row = row_block * ROWS + row_in_block;
-  let live = row < u.query_length;
+  let row = first_row + row_in_block;
+  let live = row < end_row;
 
   // Keys before these ends are visible: to this row, and to any row of the workgroup.
   let row_end = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));
-  let last_row = min((row_block + 1u) * ROWS, u.query_length) - 1u;
-  let block_end = u32(clamp(i32(last_row) + u.query_offset + 1, 0, i32(u.key_length)));
+  let block_end = u32(clamp(i32(end_row) + u.query_offset, 0, i32(u.key_length)));
 
   let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + first_unit;
   let k_head = u.k_offset + batch * u.k_batch_stride + kv_head * u.k_head_stride;
@@ -96,13 +99,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   var row_max = -3.4028234e38;
   var row_sum = 0.0;
 
-  let plan_row = u.plan_rows * (batch * u.query_heads + head) + row_block * ROWS / u.plan_block_q;
   for (var word = 0u; word < u.plan_words; word++) {
     var bits = 0xffffffffu;
     if (u.dense == 0u) { bits = plan[plan_row * u.plan_words + word]; }
     while (bits != 0u) {
-      let span_start = (word * 32u + firstTrailingBit(bits)) * u.plan_block_k;
+      let block = word * 32u + firstTrailingBit(bits);
       bits &= bits - 1u;
+      let span_start = block * u.plan_block_k;
       let span_end = min(span_start + u.plan_block_k, block_end);
       for (var tile = span_start; tile < span_end; tile += TILE_KEYS) {
         workgroupBarrier();
@@ -145,7 +148,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             s2 += dot(query[d], k_tile[k2 + d]);
             s3 += dot(query[d], k_tile[k3 + d]);
           }
-          let top = max(max(s0, s1), max(s2, s3));
+          let top = max(max(max(s0, s1), s2), s3);
           if (top > row_max) {
             // The difference may overflow on huge logits; any number below −126 gives the same 0.
             let rescale = exp2(max(row_max - top, -1000.0));

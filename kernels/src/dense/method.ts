@@ -1,8 +1,14 @@
-import { defineMethod, type MethodFactory } from '@sparse-attention/core'
+import { defineMethod, type MethodFactory, type OptionValue } from '@sparse-attention/core'
 import { flashAttention } from '../flash-attention/flash-attention.js'
+import type { WalkedPlan } from '../flash-attention/walk.js'
+
+export interface DenseOptions extends Readonly<Record<string, OptionValue>> {
+  /** Kind of the plans that a caller may give: `dense` over a given plan is masked attention. Default 'block'. */
+  readonly plan: WalkedPlan
+}
 
 /** Exact attention: every visible key. The baseline that sparse methods are measured against. */
-export const dense: MethodFactory<Record<never, never>> = defineMethod<Record<never, never>>({
+export const dense: MethodFactory<DenseOptions> = defineMethod<DenseOptions>({
   id: 'dense',
   title: 'Dense attention',
   phase: 'any',
@@ -14,7 +20,14 @@ export const dense: MethodFactory<Record<never, never>> = defineMethod<Record<ne
     arxiv: '2307.08691',
     url: 'https://arxiv.org/abs/2307.08691',
   },
-  options: {},
+  options: {
+    plan: {
+      type: 'choice',
+      default: 'block',
+      choices: ['block', 'stripe', 'variable-block'],
+      description: 'Kind of the plans that a caller may give',
+    },
+  },
   capabilities: {
     causal: [true, false],
     queryLength: 'any',
@@ -23,8 +36,8 @@ export const dense: MethodFactory<Record<never, never>> = defineMethod<Record<ne
   },
   neutral: {},
   scaled: () => ({}),
-  async create(runtime, config) {
-    const attend = await flashAttention(runtime, config)
+  async create(runtime, config, { plan }) {
+    const attend = await flashAttention(runtime, config, { plan })
     return { plan: () => ({ plan: { kind: 'dense' }, dispatches: [] }), attend, dispose() {} }
   },
 })

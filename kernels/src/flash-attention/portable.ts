@@ -1,16 +1,8 @@
-import type { DType, KernelSource } from '@sparse-attention/core'
-import { addressFields, uniformStruct } from '../shared/uniforms.js'
+import type { KernelSource } from '@sparse-attention/core'
+import { uniformStruct } from '../shared/uniforms.js'
 import { elementsPerUnit, indent, LOWEST, packUnit, range, unitType, unpackUnit } from '../shared/wgsl.js'
-
-export interface FlashAttentionOptions {
-  readonly dtype: DType
-  /** Multiple of 8, at most 256. */
-  readonly headDim: number
-  readonly causal: boolean
-}
-
-/** Query rows per workgroup. Plan blocks are multiples of it. */
-export const ROWS = 64
+import { type FlashAttentionOptions, flashAttentionUniforms, ROWS, skipUniforms } from './options.js'
+import { walks } from './walk.js'
 
 /** Most head dimensions that one invocation holds in registers, for q and for the accumulator. */
 const MAX_SLICE = 64
@@ -18,31 +10,8 @@ const MAX_SLICE = 64
 /** Keys per online-softmax step: independent dot products hide latency, few enough to stay in registers. */
 const STEP = 4
 
-export const flashAttentionUniforms = {
-  ...addressFields('q'),
-  ...addressFields('k'),
-  ...addressFields('v'),
-  ...addressFields('out'),
-  query_heads: 'u32',
-  group_size: 'u32',
-  query_length: 'u32',
-  key_length: 'u32',
-  /** key_length − query_length: query i sees keys j ≤ i + query_offset. */
-  query_offset: 'i32',
-  /** scale · log2(e): scores are in base 2. */
-  scale: 'f32',
-  first_row_block: 'u32',
-  row_blocks: 'u32',
-  /** 1: every key block is computed and the plan is not read. */
-  dense: 'u32',
-  plan_block_q: 'u32',
-  plan_block_k: 'u32',
-  plan_rows: 'u32',
-  plan_words: 'u32',
-} as const
-
 /** How head_dim is split into slices of a row, each held by one invocation, and how many keys a tile holds. */
-function tiling(headDim: number): { slices: number; slice: number; tileKeys: number } {
+export function portableTiling(headDim: number): { slices: number; slice: number; tileKeys: number } {
   const slices = Math.ceil(headDim / MAX_SLICE)
   const slice = Math.ceil(headDim / 8 / slices) * 8
   // K and V tiles of at most 4 KiB each, so that a device with 16 KiB of workgroup memory is enough.
@@ -56,8 +25,9 @@ function tiling(headDim: number): { slices: number; slice: number; tileKeys: num
  * A row of queries belongs to `slices` invocations, each holding a slice of at most 64 dimensions of q and of the
  * accumulator. K and V pass through workgroup memory in small tiles that all rows read at the same address.
  */
-export function emitFlashAttention({ dtype, headDim, causal }: FlashAttentionOptions): KernelSource {
-  const { slices, slice, tileKeys } = tiling(headDim)
+export function emitPortable({ dtype, headDim, causal, plan, skip = false }: FlashAttentionOptions): KernelSource {
+  const { slices, slice, tileKeys } = portableTiling(headDim)
+  const walk = walks[plan]
   const partial = slices > 1
   const perUnit = elementsPerUnit(dtype)
   const vec4PerUnit = perUnit / 4
@@ -65,6 +35,7 @@ export function emitFlashAttention({ dtype, headDim, causal }: FlashAttentionOpt
   const workgroupSize = ROWS * slices
   const lanes = range(STEP)
   const unitTargets = (array: string, at: string) => range(vec4PerUnit).map((i) => `${array}[${at} + ${i}u]`)
+  const extra = [...walk.bindings, ...(skip ? [{ kind: 'read_write', name: 'kept', type: 'array<u32>' } as const] : [])]
 
   const stage = (name: 'k' | 'v') => `\
 ${unitTargets(`${name}_tile`, 'at')
@@ -100,19 +71,93 @@ workgroupBarrier();`
     })
     .join('\n')
 
+  /** Scores of STEP keys from the j-th of the tile on: s0, s1, … of tile rows key0, key1, … */
+  const stepScores = `\
+${lanes.map((j) => `let key${j} = min(j + ${j}u, visible - 1u);`).join('\n')}
+${partial ? sumOfPartials : dots((j) => `key${j}`)}
+let top = ${lanes.slice(1).reduce((max, j) => `max(${max}, s${j})`, 's0')};`
+
+  /** BLASST (arXiv 2512.12087) and LiteAttention (2511.11062): a tile far below every row's maximum weighs nothing. */
+  const vote = `
+// Each row votes for the tile whose largest score may matter to it; without a vote nobody reads the tile's values.
+if (live) {
+  var tile_max = ${LOWEST};
+  for (var j = 0u; j < visible; j += ${STEP}u) {
+    ${indent(stepScores, 4)}
+    tile_max = max(tile_max, top);
+  }
+  if (visible > 0u && tile_max - row_max > u.skip_threshold) { atomicStore(&votes, 1u); }
+}
+workgroupBarrier();
+if (local == 0u) {
+  // The bit of this tile in a bitmap of blocks of ROWS × TILE_KEYS; the row belongs to this workgroup alone.
+  let voted = atomicExchange(&votes, 0u);
+  let at = plan_row_block * u.kept_words + tile / TILE_KEYS / 32u;
+  kept[at] |= voted << (tile / TILE_KEYS % 32u);
+  compute = max(voted, 1u - u.skip_now);
+}
+let computed = workgroupUniformLoad(&compute);
+if (computed == 0u) { continue; }`
+
+  const tileBody = `\
+${walk.beforeTile === '' ? '' : `${walk.beforeTile}\n`}workgroupBarrier();
+for (var index = local; index < TILE_KEYS * TILE_UNITS; index += ${workgroupSize}u) {
+  let key = ${walk.key('index / TILE_UNITS')};
+  let unit_in_row = index % TILE_UNITS;
+  let at = index * ${vec4PerUnit}u;
+  let inside = key < u.key_length && unit_in_row < UNITS;
+  ${indent(stage('k'), 2)}
+  ${indent(stage('v'), 2)}
+}
+workgroupBarrier();${partial ? partialScores : ''}
+// Keys of the tile that this row sees.
+let visible = ${walk.visible};${skip ? vote : ''}
+// Online softmax (Milakov and Gimelshein 2018), ${STEP} keys a step. Past the last visible key the lanes repeat
+// it with weight 0: no row reads what it must not see, whatever lies there.
+for (var j = 0u; j < visible; j += ${STEP}u) {
+  ${indent(stepScores, 2)}
+  if (top > row_max) {
+    // The difference may overflow on huge logits; any number below −126 gives the same 0.
+    let rescale = exp2(max(row_max - top, -1000.0));
+    row_max = top;
+    row_sum *= rescale;
+    for (var d = 0u; d < SLICE_VEC4; d++) { acc[d] *= rescale; }
+  }
+  let p0 = exp2(s0 - row_max);
+  ${lanes
+    .slice(1)
+    .map((j) => `let p${j} = select(0.0, exp2(s${j} - row_max), j + ${j}u < visible);`)
+    .join('\n  ')}
+  row_sum += ${lanes.map((j) => `p${j}`).join(' + ')};
+  ${lanes.map((j) => `let v${j} = key${j} * ROW_VEC4 + first_vec4;`).join('\n  ')}
+  for (var d = 0u; d < SLICE_VEC4; d++) {
+    acc[d] += ${lanes.map((j) => `p${j} * v_tile[v${j} + d]`).join(' + ')};
+  }
+}`
+
+  const workgroupMemory = [
+    `var<workgroup> k_tile: array<vec4<f32>, ${tileKeys * rowVec4}>;`,
+    `var<workgroup> v_tile: array<vec4<f32>, ${tileKeys * rowVec4}>;`,
+    ...(partial
+      ? [`var<workgroup> partial: array<f32, ${slices * tileKeys * ROWS}>; // scores of one slice: [slice][key][row]`]
+      : []),
+    ...(skip ? ['var<workgroup> votes: atomic<u32>;', 'var<workgroup> compute: u32;'] : []),
+    ...[walk.declarations(tileKeys)].filter((text) => text !== ''),
+  ]
+
   const code = `\
-// Flash attention forward, dense or over a block plan, ${causal ? 'causal (bottom-right)' : 'not causal'}:
+// Flash attention forward over a ${plan} plan or none, ${causal ? 'causal (bottom-right)' : 'not causal'}:
 // out = softmax(scale · q kᵀ) v, and the LSE of each row. FlashAttention-2 (arXiv 2307.08691), Algorithm 1,
 // on plain WebGPU: f32 math, ${dtype} storage, head_dim ${headDim}.
 //
 // Axes: B batch, Hq and Hkv query and KV heads, Lq and Lk query and key length, D head_dim.
 // q, out [B, Hq, Lq, D] and k, v [B, Hkv, Lk, D] ${dtype}, strided, read and written 16 bytes at a time.
 // lse [B, Hq, Lq] f32 bits, natural log, −∞ (0xff800000) for rows that see no key.
-// plan u32[B, Hq, nq, ceil(nk/32)]: bit c of a row says that key block c is computed.
+// The plan's arrays are those of core's plan.ts.
 //
 // A workgroup computes ${ROWS} query rows of one head with ${workgroupSize} invocations, ${slices} for each row.
 // Invocation (slice, row) holds ${slice} dimensions of its row's q and accumulator.
-${uniformStruct('Uniforms', flashAttentionUniforms)}
+${uniformStruct('Uniforms', { ...flashAttentionUniforms, ...walk.uniforms, ...(skip ? skipUniforms : {}) })}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
 @group(0) @binding(1) var<storage, read> q: array<${unitType(dtype)}>;
@@ -120,7 +165,7 @@ ${uniformStruct('Uniforms', flashAttentionUniforms)}
 @group(0) @binding(3) var<storage, read> v: array<${unitType(dtype)}>;
 @group(0) @binding(4) var<storage, read_write> out: array<${unitType(dtype)}>;
 @group(0) @binding(5) var<storage, read_write> lse: array<u32>;
-@group(0) @binding(6) var<storage, read> plan: array<u32>;
+${extra.map(({ kind, name, type }, i) => `@group(0) @binding(${6 + i}) var<storage, ${kind}> ${name}: ${type};`).join('\n')}
 
 const ROWS = ${ROWS}u;
 const TILE_KEYS = ${tileKeys}u;
@@ -130,9 +175,8 @@ const SLICE_UNITS = ${slice / perUnit}u;
 const ROW_VEC4 = ${rowVec4}u; // vec4 of one row of a tile
 const SLICE_VEC4 = ${slice / 4}u;
 
-var<workgroup> k_tile: array<vec4<f32>, ${tileKeys * rowVec4}>;
-var<workgroup> v_tile: array<vec4<f32>, ${tileKeys * rowVec4}>;
-${partial ? `var<workgroup> partial: array<f32, ${slices * tileKeys * ROWS}>; // scores of one slice: [slice][key][row]\n` : ''}
+${workgroupMemory.join('\n')}
+
 @compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let head = workgroup.y;
@@ -140,19 +184,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let kv_head = head / u.group_size;
   // Late rows see the most keys under causality: they start first, so that no long row is left at the end.
   let row_block = u.first_row_block + u.row_blocks - 1u - workgroup.x;
+  ${indent(walk.rows(ROWS), 2)}
   let row_in_block = local % ROWS;
   let slice_index = local / ROWS;
   let first_vec4 = slice_index * SLICE_VEC4;
   let first_unit = slice_index * SLICE_UNITS;
-  let row = row_block * ROWS + row_in_block;
-  let live = row < u.query_length;
+  let row = first_row + row_in_block;
+  let live = row < end_row;
 
   // Keys before these ends are visible: to this row, and to any row of the workgroup.
   ${
     causal
       ? `let row_end = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));
-  let last_row = min((row_block + 1u) * ROWS, u.query_length) - 1u;
-  let block_end = u32(clamp(i32(last_row) + u.query_offset + 1, 0, i32(u.key_length)));`
+  let block_end = u32(clamp(i32(end_row) + u.query_offset, 0, i32(u.key_length)));`
       : `let row_end = u.key_length;
   let block_end = u.key_length;`
   }
@@ -172,55 +216,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   var acc: array<vec4<f32>, SLICE_VEC4>;
   var row_max = ${LOWEST};
   var row_sum = 0.0;
-
-  let plan_row = u.plan_rows * (batch * u.query_heads + head) + row_block * ROWS / u.plan_block_q;
-  for (var word = 0u; word < u.plan_words; word++) {
-    var bits = 0xffffffffu;
-    if (u.dense == 0u) { bits = plan[plan_row * u.plan_words + word]; }
-    while (bits != 0u) {
-      let span_start = (word * 32u + firstTrailingBit(bits)) * u.plan_block_k;
-      bits &= bits - 1u;
-      let span_end = min(span_start + u.plan_block_k, block_end);
-      for (var tile = span_start; tile < span_end; tile += TILE_KEYS) {
-        workgroupBarrier();
-        for (var index = local; index < TILE_KEYS * TILE_UNITS; index += ${workgroupSize}u) {
-          let key = tile + index / TILE_UNITS;
-          let unit_in_row = index % TILE_UNITS;
-          let at = index * ${vec4PerUnit}u;
-          let inside = key < u.key_length && unit_in_row < UNITS;
-          ${indent(stage('k'), 10)}
-          ${indent(stage('v'), 10)}
-        }
-        workgroupBarrier();${indent(partial ? partialScores : '', 8)}
-        // Keys of the tile that this row sees.
-        let visible = u32(clamp(i32(min(row_end, span_end)) - i32(tile), 0, i32(TILE_KEYS)));
-        // Online softmax (Milakov and Gimelshein 2018), ${STEP} keys a step. Past the last visible key the lanes repeat
-        // it with weight 0: no row reads what it must not see, whatever lies there.
-        for (var j = 0u; j < visible; j += ${STEP}u) {
-          ${lanes.map((j) => `let key${j} = min(j + ${j}u, visible - 1u);`).join('\n          ')}
-          ${indent(partial ? sumOfPartials : dots((j) => `key${j}`), 10)}
-          let top = max(max(s0, s1), max(s2, s3));
-          if (top > row_max) {
-            // The difference may overflow on huge logits; any number below −126 gives the same 0.
-            let rescale = exp2(max(row_max - top, -1000.0));
-            row_max = top;
-            row_sum *= rescale;
-            for (var d = 0u; d < SLICE_VEC4; d++) { acc[d] *= rescale; }
-          }
-          let p0 = exp2(s0 - row_max);
-          ${lanes
-            .slice(1)
-            .map((j) => `let p${j} = select(0.0, exp2(s${j} - row_max), j + ${j}u < visible);`)
-            .join('\n          ')}
-          row_sum += ${lanes.map((j) => `p${j}`).join(' + ')};
-          ${lanes.map((j) => `let v${j} = key${j} * ROW_VEC4 + first_vec4;`).join('\n          ')}
-          for (var d = 0u; d < SLICE_VEC4; d++) {
-            acc[d] += ${lanes.map((j) => `p${j} * v_tile[v${j} + d]`).join(' + ')};
-          }
-        }
-      }
-    }
-  }
+${
+  skip
+    ? `
+  let plan_row_block = (batch * u.query_heads + head) * ((u.query_length + ROWS - 1u) / ROWS) + row_block;
+  for (var word = local; word < u.kept_words; word += ${workgroupSize}u) { kept[plan_row_block * u.kept_words + word] = 0u; }
+  storageBarrier();
+`
+    : ''
+}
+  ${indent(walk.tiles(tileBody), 2)}
 
   if (!live) { return; }
   let empty = row_sum == 0.0;
@@ -237,10 +242,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 }
 `
   return {
-    label: 'flash-attention',
+    label: `flash-attention${plan === 'block' ? '' : `-${plan}`}${skip ? '-skip' : ''}`,
     code,
-    bindings: ['uniform', 'read', 'read', 'read', 'read_write', 'read_write', 'read'],
+    bindings: ['uniform', 'read', 'read', 'read', 'read_write', 'read_write', ...extra.map(({ kind }) => kind)],
     workgroupSize,
-    workgroupBytes: 2 * tileKeys * rowVec4 * 16 + (partial ? slices * tileKeys * ROWS * 4 : 0),
+    workgroupBytes:
+      2 * tileKeys * rowVec4 * 16 +
+      (partial ? slices * tileKeys * ROWS * 4 : 0) +
+      (plan === 'stripe' ? tileKeys * 4 : 0) +
+      (skip ? 8 : 0),
   }
 }

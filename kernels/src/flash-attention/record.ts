@@ -1,0 +1,247 @@
+import {
+  type AttentionFrame,
+  type BlockPlanData,
+  type BufferSlice,
+  blockGrid,
+  bytesPerElement,
+  type Cost,
+  type Dispatch,
+  type Kernel,
+  type PlanData,
+  type Runtime,
+  SparseAttentionError,
+  type StripePlanData,
+  type VariableBlockPlanData,
+} from '@sparse-attention/core'
+import { bindContiguous, bindTensor } from '../shared/bind.js'
+import { addressValues, packUniforms, type UniformFields } from '../shared/uniforms.js'
+import { flashAttentionUniforms, ROWS, skipUniforms } from './options.js'
+import { type RowItems, rowItemCount } from './row-items.js'
+import { type WalkedPlan, walks } from './walk.js'
+
+/** Keys per step of a dense walk: any multiple of the tiles will do. */
+const DENSE_SPAN = 1024
+
+/** A compiled kernel, and what its dispatches bind and pass besides the tensors. */
+export interface CompiledFlash {
+  readonly kernel: Kernel
+  readonly plan: WalkedPlan
+  /** Of variable blocks: finds the rows of each workgroup. */
+  readonly rowItems?: RowItems
+  /** Rows of a workgroup. */
+  readonly rows: number
+}
+
+/** What a kernel with `skip` writes and decides by. */
+export interface Skip {
+  /** In the unit of scores, natural log, negative. */
+  readonly threshold: number
+  /** Leave tiles out that no row votes for; otherwise they are only marked. */
+  readonly now: boolean
+  /** u32[B, Hq, ceil(Lq / 64), ceil(ceil(Lk / tileKeys) / 32)]: the tiles that got a vote. */
+  readonly kept: BufferSlice
+  readonly tileKeys: number
+}
+
+/** Dispatches that attend over a plan, cut so that none runs into a watchdog. */
+export function recordFlash(
+  runtime: Runtime,
+  flash: CompiledFlash,
+  frame: AttentionFrame,
+  plan: PlanData,
+  skip?: Skip,
+): Dispatch[] {
+  const walked = walkedPlan(flash.plan, plan)
+  const dispatches: Dispatch[] = []
+  let items: BufferSlice | undefined
+  if (flash.rowItems) {
+    const found = flash.rowItems(frame, walked as VariableBlockPlanData | undefined)
+    items = found.items
+    dispatches.push(found.dispatch)
+  }
+  const bindings = [...planBindings(flash.plan, walked, frame, items), ...(skip ? [skip.kept] : [])]
+  const values = planValues(flash.plan, walked, frame, skip)
+  const fields = { ...flashAttentionUniforms, ...walks[flash.plan].uniforms, ...(skip ? skipUniforms : {}) }
+  const rowBlocks = items
+    ? rowItemCount(frame, (walked as VariableBlockPlanData | undefined)?.queryBlocks ?? 1)
+    : Math.ceil(frame.queryLength / flash.rows)
+  for (const range of rowRanges(frame, flash.rows, rowBlocks, runtime.work.operationsPerDispatch)) {
+    dispatches.push(attendRows(runtime, flash, frame, range, fields, values, walked === undefined, bindings))
+  }
+  return dispatches
+}
+
+type Walked = Exclude<PlanData, { kind: 'dense' }>
+
+/** The plan, if it is one to walk. */
+function walkedPlan(kind: WalkedPlan, plan: PlanData): Walked | undefined {
+  if (plan.kind === 'dense') return undefined
+  if (plan.kind === kind) return plan
+  throw new SparseAttentionError('UNSUPPORTED', {
+    message: `The plan is of kind '${plan.kind}', this attention was compiled for '${kind}' plans.`,
+    fix: `Use a method that makes such plans, e.g. dense({ plan: '${plan.kind}' }).`,
+    where: 'plan',
+  })
+}
+
+function planBindings(
+  kind: WalkedPlan,
+  plan: Walked | undefined,
+  frame: AttentionFrame,
+  items: BufferSlice | undefined,
+): BufferSlice[] {
+  // A dense call reads no plan, but the bindings must be filled.
+  const nothing = () => frame.scratch(16)
+  switch (kind) {
+    case 'block':
+      return [plan ? (plan as BlockPlanData).bitmap : nothing()]
+    case 'stripe': {
+      const stripes = plan as StripePlanData | undefined
+      return stripes ? [stripes.counts, stripes.indices] : [nothing(), nothing()]
+    }
+    case 'variable-block': {
+      const blocks = plan as VariableBlockPlanData | undefined
+      return blocks ? [blocks.bitmap, blocks.keyStarts, items!] : [nothing(), nothing(), items!]
+    }
+  }
+}
+
+function planValues(
+  kind: WalkedPlan,
+  plan: Walked | undefined,
+  frame: AttentionFrame,
+  skip: Skip | undefined,
+): Record<string, number> {
+  const skipValues: Record<string, number> = skip
+    ? {
+        skip_threshold: skip.threshold * Math.LOG2E,
+        skip_now: skip.now ? 1 : 0,
+        kept_words: Math.ceil(Math.ceil(frame.keyLength / skip.tileKeys) / 32),
+      }
+    : {}
+  const denseWords = Math.ceil(Math.ceil(frame.keyLength / DENSE_SPAN) / 32)
+  switch (kind) {
+    case 'block': {
+      const blocks = (plan as BlockPlanData | undefined) ?? { ...frame, blockQ: ROWS, blockK: DENSE_SPAN }
+      const { queryBlocks, wordsPerRow } = blockGrid(blocks)
+      return {
+        ...skipValues,
+        plan_heads: frame.queryHeads,
+        plan_block_q: blocks.blockQ,
+        plan_block_k: blocks.blockK,
+        plan_rows: queryBlocks,
+        plan_words: wordsPerRow,
+      }
+    }
+    case 'stripe': {
+      const dense = { heads: 1, blockQ: frame.queryLength, lists: [{ width: 1, capacity: 1 }] }
+      const { heads, blockQ, lists } = (plan as StripePlanData | undefined) ?? dense
+      const rows = Math.ceil(frame.queryLength / blockQ)
+      const [first, second = { width: 1, capacity: 1 }] = lists
+      return {
+        plan_heads: heads,
+        plan_block_q: blockQ,
+        plan_rows: rows,
+        lists: lists.length,
+        list_rows: frame.batch * heads * rows,
+        width_0: first!.width,
+        capacity_0: first!.capacity,
+        width_1: second.width,
+        capacity_1: second.capacity,
+      }
+    }
+    case 'variable-block': {
+      const blocks = plan as VariableBlockPlanData | undefined
+      return {
+        key_heads: blocks?.keyHeads ?? 1,
+        plan_block_k: DENSE_SPAN,
+        row_items: rowItemCount(frame, blocks?.queryBlocks ?? 1),
+        query_blocks: blocks?.queryBlocks ?? 1,
+        key_blocks: blocks?.keyBlocks ?? 1,
+        plan_words: blocks ? Math.ceil(blocks.keyBlocks / 32) : denseWords,
+      }
+    }
+  }
+}
+
+interface RowRange {
+  readonly firstRowBlock: number
+  readonly rowBlocks: number
+}
+
+/** Cuts the query rows so that a dispatch stays below the watchdog's patience, were the plan dense. */
+function rowRanges(frame: AttentionFrame, rows: number, rowBlocks: number, operationsPerDispatch: number): RowRange[] {
+  const ranges: RowRange[] = []
+  let end = rowBlocks
+  while (end > 0) {
+    let first = end - 1
+    while (first > 0 && end - first < 65535 && operations(frame, rows, first - 1, end) <= operationsPerDispatch) first--
+    ranges.push({ firstRowBlock: first, rowBlocks: end - first })
+    end = first
+  }
+  return ranges
+}
+
+/** Operations of row blocks [first, end) if nothing is skipped. Of variable blocks there are more than rows fill. */
+function operations(frame: AttentionFrame, rowsPerBlock: number, first: number, end: number): number {
+  const rows = Math.max(0, Math.min(end * rowsPerBlock, frame.queryLength) - first * rowsPerBlock)
+  const offset = frame.keyLength - frame.queryLength
+  const middle = first * rowsPerBlock + rows / 2 + offset
+  const keys = frame.causal ? Math.min(frame.keyLength, Math.max(1, middle)) : frame.keyLength
+  return 4 * frame.batch * frame.queryHeads * rows * keys * frame.headDim
+}
+
+function attendRows(
+  runtime: Runtime,
+  { kernel, rows: rowsPerBlock }: CompiledFlash,
+  frame: AttentionFrame,
+  { firstRowBlock, rowBlocks }: RowRange,
+  fields: UniformFields,
+  values: Record<string, number>,
+  dense: boolean,
+  planSlices: readonly BufferSlice[],
+): Dispatch {
+  const q = bindTensor(frame.q)
+  const k = bindTensor(frame.k)
+  const v = bindTensor(frame.v)
+  const out = bindTensor(frame.out)
+  const uniforms = packUniforms(fields, {
+    ...addressValues('q', q),
+    ...addressValues('k', k),
+    ...addressValues('v', v),
+    ...addressValues('out', out),
+    query_heads: frame.queryHeads,
+    group_size: frame.queryHeads / frame.kvHeads,
+    query_length: frame.queryLength,
+    key_length: frame.keyLength,
+    query_offset: frame.keyLength - frame.queryLength,
+    scale: frame.scale * Math.LOG2E,
+    first_row_block: firstRowBlock,
+    row_blocks: rowBlocks,
+    dense: dense ? 1 : 0,
+    ...values,
+  } as Record<string, number>)
+  const rows = Math.max(
+    0,
+    Math.min((firstRowBlock + rowBlocks) * rowsPerBlock, frame.queryLength) - firstRowBlock * rowsPerBlock,
+  )
+  const elements = frame.batch * frame.headDim * 2 * (frame.queryHeads * rows + frame.kvHeads * frame.keyLength)
+  const cost: Cost = {
+    operations: operations(frame, rowsPerBlock, firstRowBlock, firstRowBlock + rowBlocks),
+    bytes: elements * bytesPerElement[frame.q.dtype] + frame.batch * frame.queryHeads * rows * 4,
+  }
+  return {
+    kernel,
+    bindings: [
+      runtime.uniforms.get(uniforms),
+      q.slice,
+      k.slice,
+      v.slice,
+      out.slice,
+      bindContiguous(frame.lse),
+      ...planSlices,
+    ],
+    workgroups: [rowBlocks, frame.queryHeads, frame.batch],
+    cost,
+  }
+}
