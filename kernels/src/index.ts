@@ -17,8 +17,14 @@ export {
   skipTile,
 } from './flash-attention/flash-attention.js'
 export { type ForcedBlocks, type ForcedBlocksOptions, forcedBlocks } from './forced-blocks/forced-blocks.js'
+export {
+  type InversePermutation,
+  inversePermutation,
+  type OrderShape,
+} from './inverse-permutation/inverse-permutation.js'
 export { methods } from './methods.js'
 export { type PerHeadTable, perHeadTable } from './per-head-table/per-head-table.js'
+export { type PermuteRows, permuteRows, type RowOrder } from './permute-rows/permute-rows.js'
 export { type PooledScores, pooledScores } from './pooled-scores/pooled-scores.js'
 export { type RadixSort, radixSort } from './radix-sort/radix-sort.js'
 export { type SortKeys, sortKeys } from './radix-sort/sort-keys.js'
@@ -27,6 +33,6 @@ export { type RowStatistics, rowStatistics, type ScoreRows } from './row-statist
 export { type SampledScores, sampledScores } from './sampled-scores/sampled-scores.js'
 export { type SelectTopK, selectTopK } from './select-top-k/select-top-k.js'
 export { type SelectTopP, selectTopP } from './select-top-p/select-top-p.js'
-export { newBlockPlan } from './shared/block-plan.js'
+export { entryPlan, newBlockPlan } from './shared/block-plan.js'
 export { type HeadRange, headRanges, type RowSource, type SampledRows } from './shared/sampled-rows.js'
 export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'

@@ -10,6 +10,8 @@ import { emitScanBlocks, emitScanReduce } from './exclusive-scan/emit.js'
 import { emitPortable } from './flash-attention/portable.js'
 import { emitRowItems } from './flash-attention/row-items.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
+import { emitInversePermutation } from './inverse-permutation/emit.js'
+import { emitPermuteRows } from './permute-rows/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
 import { emitSortKeys } from './radix-sort/emit.js'
 import { emitRowSoftmax } from './row-softmax/emit.js'
@@ -34,7 +36,7 @@ const kernels = [
   emitSelectTopP(true),
   emitBlockPool({ ...example, dtype: 'f16', mode: 'mean' }),
   emitPooledScores(example),
-  emitSelectTopK(true),
+  emitSelectTopK({ causal: true, invocations: 64 }),
   emitAppendRows(),
   emitScanReduce(),
   emitScanBlocks({ offsets: false }),
@@ -44,6 +46,9 @@ const kernels = [
   emitSortScatter({ moves: 'indices' }),
   emitSortScatter({ moves: 'pairs' }),
   emitSortKeys(),
+  emitInversePermutation('clear'),
+  emitInversePermutation('invert'),
+  emitPermuteRows({ ...example, dtype: 'f16' }),
 ]
 
 test.each(kernels)('$label', async ({ label, code }) => {

@@ -1,4 +1,5 @@
 import type { BufferSlice, Dispatch, Runtime } from '@sparse-attention/core'
+import type { Random } from '@sparse-attention/testing'
 import { submitDispatches } from './test-frame.js'
 
 /** Memory of a test of a primitive that needs no attention around it. Free with `dispose`. */
@@ -38,4 +39,13 @@ export function firstDifference(actual: ArrayLike<number>, expected: ArrayLike<n
   if (actual.length < expected.length) throw new Error(`${actual.length} elements instead of ${expected.length}`)
   for (let i = 0; i < expected.length; i++) if (actual[i] !== expected[i]) return i
   return -1
+}
+
+export function randomPermutation(random: Random, length: number): number[] {
+  const order = Array.from({ length }, (_, i) => i)
+  for (let i = length - 1; i > 0; i--) {
+    const j = random.integer(0, i)
+    ;[order[i], order[j]] = [order[j]!, order[i]!]
+  }
+  return order
 }
