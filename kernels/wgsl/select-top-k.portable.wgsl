@@ -4,8 +4,8 @@
 // scores f32 [heads, rows, key_blocks] of query blocks first_row … first_row + rows, any sign; NaN counts as −∞.
 // plan u32[heads, query_blocks, words]: on entry the forced blocks, on return the selection.
 //
-// No sort: scores become u32 keys of the same order, and the key at the cut is found by bisection, 32 steps, each a count
-// over the row. One workgroup of 64 invocations a row of blocks.
+// No sort: scores become u32 keys of the same order, and the key at the cut is found digit by digit from the top, 8 bits a
+// step, each a histogram of the keys that share the digits so far. One workgroup of 64 invocations a row of blocks.
 struct Uniforms {
   query_length: u32,
   query_offset: i32,
@@ -25,7 +25,10 @@ struct Uniforms {
 
 const NOTHING = 0xffffffffu; // above the key of every score
 
-var<workgroup> partial: array<u32, 64>;
+var<workgroup> bins: array<atomic<u32>, 256>;
+var<workgroup> counts: array<u32, 64>;
+var<workgroup> digit_at_cut: u32;
+var<workgroup> found_above: u32;
 var<workgroup> tie_counts: array<u32, 64>;
 
 fn visible_blocks(a: u32) -> u32 {
@@ -45,25 +48,6 @@ fn is_forced(row: u32, c: u32) -> bool {
   return ((plan[row * u.words + c / 32u] >> (c & 31u)) & 1u) == 1u;
 }
 
-// The sum over all invocations, in a fixed order.
-fn workgroup_sum(local: u32, value: u32) -> u32 {
-  workgroupBarrier();
-  partial[local] = value;
-  workgroupBarrier();
-  var sum = 0u;
-  for (var i = 0u; i < 64u; i++) { sum += partial[i]; }
-  return sum;
-}
-
-// How many of the row's blocks are not forced and have keys above the cut.
-fn count_above(row: u32, first_score: u32, visible: u32, local: u32, cut: u32) -> u32 {
-  var count = 0u;
-  for (var c = local; c < visible; c += 64u) {
-    if (sort_key(scores[first_score + c]) > cut && !is_forced(row, c)) { count++; }
-  }
-  return workgroup_sum(local, count);
-}
-
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let a = u.first_row + workgroup.x;
@@ -73,21 +57,46 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   var forced = 0u;
   for (var word = local; word < u.words; word += 64u) { forced += countOneBits(plan[row * u.words + word]); }
-  let room = u.top_k - min(workgroup_sum(local, forced), u.top_k);
+  counts[local] = forced;
+  workgroupBarrier();
+  forced = 0u;
+  for (var i = 0u; i < 64u; i++) { forced += counts[i]; }
+  // Blocks to add: the others, as far as there is room.
+  let wanted = min(u.top_k - min(forced, u.top_k), visible - min(forced, visible));
 
-  // The lowest cut with fewer blocks above it than there is room for: they are kept, blocks at it while there is room.
-  // Without room there is none, and the search ends at NOTHING.
-  var low = 0u;
-  var high = NOTHING;
-  for (var i = 0u; i < 32u; i++) {
-    let middle = low + (high - low) / 2u;
-    let below = count_above(row, first_score, visible, local, middle) < room;
-    if (low < high) {
-      if (below) { high = middle; } else { low = middle + 1u; }
+  // The key of the wanted-th of the others, and how many of them are above it.
+  var cut = 0u;
+  var above = 0u;
+  for (var step = 0u; step < 4u; step++) {
+    let shift = 24u - 8u * step;
+    let known = select(0xffffffffu << (shift + 8u), 0u, step == 0u);
+    for (var i = 0u; i < 4u; i++) { atomicStore(&bins[local * 4u + i], 0u); }
+    workgroupBarrier();
+    for (var c = local; c < visible; c += 64u) {
+      let key = sort_key(scores[first_score + c]);
+      if ((key & known) == cut && !is_forced(row, c)) { atomicAdd(&bins[(key >> shift) & 255u], 1u); }
     }
+    workgroupBarrier();
+    var own = 0u;
+    for (var i = 0u; i < 4u; i++) { own += atomicLoad(&bins[local * 4u + i]); }
+    counts[local] = own;
+    workgroupBarrier();
+    var reached = above;
+    for (var i = local + 1u; i < 64u; i++) { reached += counts[i]; }
+    for (var i = 4u; i > 0u; i--) {
+      let digit = local * 4u + i - 1u;
+      let count = atomicLoad(&bins[digit]);
+      if (reached < wanted && reached + count >= wanted) {
+        digit_at_cut = digit;
+        found_above = reached;
+      }
+      reached += count;
+    }
+    workgroupBarrier();
+    cut |= digit_at_cut << shift;
+    above = found_above;
   }
-  let cut = low;
-  let before_ties = count_above(row, first_score, visible, local, cut);
+  if (wanted == 0u) { cut = NOTHING; }
 
   // Pack: a word an invocation, 64 words at a time.
   var ties_before = 0u;
@@ -112,7 +121,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let key = sort_key(scores[first_score + c]);
         var kept = key > cut;
         if (key == cut && !is_forced(row, c)) {
-          kept = kept || before_ties + tie < room;
+          kept = kept || above + tie < wanted;
           tie++;
         }
         if (kept) { bits |= 1u << (c & 31u); }

@@ -1,6 +1,6 @@
 import type { KernelSource } from '@sparse-attention/core'
 import { blockGridUniforms, visibleBlocksFunction } from '../shared/blocks.js'
-import { isForcedFunction, packSelection, workgroupSumFunction } from '../shared/selection.js'
+import { isForcedFunction, packSelection } from '../shared/selection.js'
 import { sortKeyFunction } from '../shared/sort-key.js'
 import { uniformStruct } from '../shared/uniforms.js'
 
@@ -12,8 +12,15 @@ export const selectTopKUniforms = {
   rows: 'u32',
 } as const
 
+export interface SelectTopKOptions {
+  readonly causal: boolean
+  /** Of a workgroup: 64, or 256 for few long rows. */
+  readonly invocations: 64 | 256
+}
+
 /** Top-k selection of blocks without a sort, packed into the plan's bitmap: one workgroup a row of blocks. */
-export function emitSelectTopK(causal: boolean): KernelSource {
+export function emitSelectTopK({ causal, invocations }: SelectTopKOptions): KernelSource {
+  const binsEach = 256 / invocations
   const code = `\
 // Top-k over block scores: adds to each row's forced blocks those of largest score until it holds k, forced ones
 // included. Ties go to the lower index; rows with at most k visible blocks keep them all.
@@ -21,8 +28,8 @@ export function emitSelectTopK(causal: boolean): KernelSource {
 // scores f32 [heads, rows, key_blocks] of query blocks first_row … first_row + rows, any sign; NaN counts as −∞.
 // plan u32[heads, query_blocks, words]: on entry the forced blocks, on return the selection.
 //
-// No sort: scores become u32 keys of the same order, and the key at the cut is found by bisection, 32 steps, each a count
-// over the row. One workgroup of 64 invocations a row of blocks.
+// No sort: scores become u32 keys of the same order, and the key at the cut is found digit by digit from the top, 8 bits a
+// step, each a histogram of the keys that share the digits so far. One workgroup of ${invocations} invocations a row of blocks.
 ${uniformStruct('Uniforms', selectTopKUniforms)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -31,8 +38,11 @@ ${uniformStruct('Uniforms', selectTopKUniforms)}
 
 const NOTHING = 0xffffffffu; // above the key of every score
 
-var<workgroup> partial: array<u32, 64>;
-var<workgroup> tie_counts: array<u32, 64>;
+var<workgroup> bins: array<atomic<u32>, 256>;
+var<workgroup> counts: array<u32, ${invocations}>;
+var<workgroup> digit_at_cut: u32;
+var<workgroup> found_above: u32;
+var<workgroup> tie_counts: array<u32, ${invocations}>;
 
 ${visibleBlocksFunction(causal)}
 
@@ -40,18 +50,7 @@ ${sortKeyFunction}
 
 ${isForcedFunction}
 
-${workgroupSumFunction('u32')}
-
-// How many of the row's blocks are not forced and have keys above the cut.
-fn count_above(row: u32, first_score: u32, visible: u32, local: u32, cut: u32) -> u32 {
-  var count = 0u;
-  for (var c = local; c < visible; c += 64u) {
-    if (sort_key(scores[first_score + c]) > cut && !is_forced(row, c)) { count++; }
-  }
-  return workgroup_sum(local, count);
-}
-
-@compute @workgroup_size(64)
+@compute @workgroup_size(${invocations})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let a = u.first_row + workgroup.x;
   let row = workgroup.y * u.query_blocks + a;
@@ -59,29 +58,55 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let visible = visible_blocks(a);
 
   var forced = 0u;
-  for (var word = local; word < u.words; word += 64u) { forced += countOneBits(plan[row * u.words + word]); }
-  let room = u.top_k - min(workgroup_sum(local, forced), u.top_k);
+  for (var word = local; word < u.words; word += ${invocations}u) { forced += countOneBits(plan[row * u.words + word]); }
+  counts[local] = forced;
+  workgroupBarrier();
+  forced = 0u;
+  for (var i = 0u; i < ${invocations}u; i++) { forced += counts[i]; }
+  // Blocks to add: the others, as far as there is room.
+  let wanted = min(u.top_k - min(forced, u.top_k), visible - min(forced, visible));
 
-  // The lowest cut with fewer blocks above it than there is room for: they are kept, blocks at it while there is room.
-  // Without room there is none, and the search ends at NOTHING.
-  var low = 0u;
-  var high = NOTHING;
-  for (var i = 0u; i < 32u; i++) {
-    let middle = low + (high - low) / 2u;
-    let below = count_above(row, first_score, visible, local, middle) < room;
-    if (low < high) {
-      if (below) { high = middle; } else { low = middle + 1u; }
+  // The key of the wanted-th of the others, and how many of them are above it.
+  var cut = 0u;
+  var above = 0u;
+  for (var step = 0u; step < 4u; step++) {
+    let shift = 24u - 8u * step;
+    let known = select(0xffffffffu << (shift + 8u), 0u, step == 0u);
+    for (var i = 0u; i < ${binsEach}u; i++) { atomicStore(&bins[local * ${binsEach}u + i], 0u); }
+    workgroupBarrier();
+    for (var c = local; c < visible; c += ${invocations}u) {
+      let key = sort_key(scores[first_score + c]);
+      if ((key & known) == cut && !is_forced(row, c)) { atomicAdd(&bins[(key >> shift) & 255u], 1u); }
     }
+    workgroupBarrier();
+    var own = 0u;
+    for (var i = 0u; i < ${binsEach}u; i++) { own += atomicLoad(&bins[local * ${binsEach}u + i]); }
+    counts[local] = own;
+    workgroupBarrier();
+    var reached = above;
+    for (var i = local + 1u; i < ${invocations}u; i++) { reached += counts[i]; }
+    for (var i = ${binsEach}u; i > 0u; i--) {
+      let digit = local * ${binsEach}u + i - 1u;
+      let count = atomicLoad(&bins[digit]);
+      if (reached < wanted && reached + count >= wanted) {
+        digit_at_cut = digit;
+        found_above = reached;
+      }
+      reached += count;
+    }
+    workgroupBarrier();
+    cut |= digit_at_cut << shift;
+    above = found_above;
   }
-  let cut = low;
-  let before_ties = count_above(row, first_score, visible, local, cut);
+  if (wanted == 0u) { cut = NOTHING; }
 
-  // Pack: a word an invocation, 64 words at a time.
+  // Pack: a word an invocation, ${invocations} words at a time.
 ${packSelection({
+  invocations,
   name: 'key',
   key: 'sort_key(scores[first_score + c])',
   keep: 'key > cut',
-  keepTie: 'before_ties + tie < room',
+  keepTie: 'above + tie < wanted',
 })}
 }
 `
@@ -89,7 +114,7 @@ ${packSelection({
     label: 'select-top-k',
     code,
     bindings: ['uniform', 'read', 'read_write'],
-    workgroupSize: 64,
-    workgroupBytes: 64 * 8,
+    workgroupSize: invocations,
+    workgroupBytes: 256 * 4 + 2 * invocations * 4 + 8,
   }
 }

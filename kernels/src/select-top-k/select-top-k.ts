@@ -16,10 +16,17 @@ export type SelectTopK = (plan: BlockPlanData, chunk: ScoreChunk, scores: Buffer
  * Adds to each row of a block plan the blocks of largest score until it holds k blocks, forced ones included, ties going
  * to the lower index. Rows with at most k visible blocks keep them all; forced blocks stay even where they are more than k.
  *
- * Cost: 34 passes over the scores, which stay in the cache: one read of them and of the bitmap in device memory.
+ * Rows of anything else, such as the key columns of a head, are selected from as an `entryPlan`; where they are long and
+ * few, `invocations: 256` shares a row among more of the GPU. Default 64.
+ *
+ * Cost: 6 passes over the scores, which stay in the cache: one read of them and of the bitmap in device memory.
  */
-export async function selectTopK(runtime: Runtime, causal: boolean): Promise<SelectTopK> {
-  const kernel = await runtime.kernel(emitSelectTopK(causal))
+export async function selectTopK(
+  runtime: Runtime,
+  causal: boolean,
+  { invocations = 64 }: { readonly invocations?: 64 | 256 } = {},
+): Promise<SelectTopK> {
+  const kernel = await runtime.kernel(emitSelectTopK({ causal, invocations }))
   return (plan, chunk, scores, topK) => {
     const { keyBlocks, wordsPerRow } = blockGrid(plan)
     const heads = plan.batch * plan.queryHeads
@@ -34,7 +41,7 @@ export async function selectTopK(runtime: Runtime, causal: boolean): Promise<Sel
       bindings: [runtime.uniforms.get(uniforms), scores, plan.bitmap],
       workgroups: [chunk.rows, heads, 1],
       cost: {
-        operations: 34 * heads * chunk.rows * keyBlocks,
+        operations: 6 * heads * chunk.rows * keyBlocks,
         bytes: heads * chunk.rows * (keyBlocks + 2 * wordsPerRow) * 4,
       },
     }

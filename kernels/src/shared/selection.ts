@@ -1,5 +1,5 @@
 /**
- * WGSL that selections without a sort share. They rank a row's blocks by u32 keys, one workgroup of 64 a row, find the
+ * WGSL that selections without a sort share. They rank a row's blocks by u32 keys, one workgroup a row, find the
  * key at the cut by bisection, and add to the plan's forced blocks those above the cut and as many of its ties as fit.
  * Needs `u.words` and `plan`.
  */
@@ -23,6 +23,8 @@ fn workgroup_sum(local: u32, value: ${type}) -> ${type} {
 }`
 
 export interface PackSelectionOptions {
+  /** Of a workgroup; default 64. */
+  readonly invocations?: number
   /** Name and expression of the key of block `c`. */
   readonly name: string
   readonly key: string
@@ -32,10 +34,13 @@ export interface PackSelectionOptions {
   readonly keepTie: string
 }
 
-/** Statements that write row `row` of the plan. Needs `cut`, `visible`, `tie_counts`, an array of 64 u32, and `is_forced`. */
-export const packSelection = ({ name, key, keep, keepTie }: PackSelectionOptions): string => `\
+/**
+ * Statements that write row `row` of the plan. Needs `cut`, `visible`, `tie_counts`, a u32 an
+ * invocation, and `is_forced`.
+ */
+export const packSelection = ({ invocations = 64, name, key, keep, keepTie }: PackSelectionOptions): string => `\
   var ties_before = 0u;
-  for (var first = 0u; first < u.words; first += 64u) {
+  for (var first = 0u; first < u.words; first += ${invocations}u) {
     let word = first + local;
     let end = min((word + 1u) * 32u, visible);
     var ties = 0u;
@@ -46,7 +51,7 @@ export const packSelection = ({ name, key, keep, keepTie }: PackSelectionOptions
     tie_counts[local] = ties;
     workgroupBarrier();
     var tie = ties_before;
-    for (var i = 0u; i < 64u; i++) {
+    for (var i = 0u; i < ${invocations}u; i++) {
       if (i < local) { tie += tie_counts[i]; }
       ties_before += tie_counts[i];
     }
