@@ -1,4 +1,5 @@
 export { type AntidiagonalScores, antidiagonalScores } from './antidiagonal-scores/antidiagonal-scores.js'
+export { type BitmapToList, bitmapToList, type ListRows } from './bitmap-to-list/bitmap-to-list.js'
 export { type BlockPool, blockPool, type PoolMode } from './block-pool/block-pool.js'
 export { type BlockSums, blockSums } from './block-sums/block-sums.js'
 export { type ColumnSums, columnSums } from './column-sums/column-sums.js'
@@ -6,6 +7,11 @@ export { contiguousKVCache } from './contiguous-kv-cache/contiguous-kv-cache.js'
 export { type CountingSort, countingSort, type SortedRows } from './counting-sort/counting-sort.js'
 export { dense } from './dense/method.js'
 export { type DiagonalSums, diagonalSums } from './diagonal-sums/diagonal-sums.js'
+export {
+  type DispatchArguments,
+  type DispatchArgumentsOptions,
+  dispatchArguments,
+} from './dispatch-arguments/dispatch-arguments.js'
 export { type ExclusiveScan, exclusiveScan } from './exclusive-scan/exclusive-scan.js'
 export {
   type Attend,
@@ -22,6 +28,8 @@ export {
   inversePermutation,
   type OrderShape,
 } from './inverse-permutation/inverse-permutation.js'
+export { type ListToBitmap, listToBitmap } from './list-to-bitmap/list-to-bitmap.js'
+export { type AttentionParts, type MergeAttention, mergeAttention } from './merge-attention/merge-attention.js'
 export { methods } from './methods.js'
 export { type PerHeadTable, perHeadTable } from './per-head-table/per-head-table.js'
 export { type PermuteRows, permuteRows, type RowOrder } from './permute-rows/permute-rows.js'
@@ -36,3 +44,5 @@ export { type SelectTopP, selectTopP } from './select-top-p/select-top-p.js'
 export { entryPlan, newBlockPlan } from './shared/block-plan.js'
 export { type HeadRange, headRanges, type RowSource, type SampledRows } from './shared/sampled-rows.js'
 export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'
+export { splitAttention } from './split-attention/split-attention.js'
+export { type UnionOfGroups, type UnionPlans, unionOfGroups, unionPlans } from './union-plans/union-plans.js'

@@ -1,16 +1,19 @@
 import { expect, test } from 'vitest'
 import { emitAntidiagonalScores } from './antidiagonal-scores/emit.js'
+import { emitBitmapToList } from './bitmap-to-list/emit.js'
 import { emitBlockPool } from './block-pool/emit.js'
 import { emitBlockSums } from './block-sums/emit.js'
 import { emitColumnSums } from './column-sums/emit.js'
 import { emitAppendRows } from './contiguous-kv-cache/emit.js'
 import { emitSortHistogram, emitSortScatter } from './counting-sort/emit.js'
 import { emitDiagonalSums } from './diagonal-sums/emit.js'
+import { emitDispatchArguments } from './dispatch-arguments/emit.js'
 import { emitScanBlocks, emitScanReduce } from './exclusive-scan/emit.js'
 import { emitPortable } from './flash-attention/portable.js'
 import { emitRowItems } from './flash-attention/row-items.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitInversePermutation } from './inverse-permutation/emit.js'
+import { emitListToBitmap } from './list-to-bitmap/emit.js'
 import { emitPermuteRows } from './permute-rows/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
 import { emitSortKeys } from './radix-sort/emit.js'
@@ -19,6 +22,7 @@ import { emitRowStatistics } from './row-statistics/emit.js'
 import { emitSampledScores } from './sampled-scores/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
+import { emitUnionOfGroups, emitUnionPlans } from './union-plans/emit.js'
 
 /*
  * One example of every kernel and tier, to read and to review: head_dim 64, causal. After a change to an emitter run
@@ -60,6 +64,12 @@ test('kernels fit the default limits of WebGPU', () => {
   const every = [
     ...kernels,
     emitRowStatistics(),
+    emitUnionPlans(),
+    emitUnionOfGroups(),
+    emitBitmapToList(),
+    emitListToBitmap(),
+    emitDispatchArguments(),
+    emitSelectTopK({ causal: false, invocations: 256 }),
     emitColumnSums(),
     emitDiagonalSums('given'),
     ...heads.flatMap((headDim) => [

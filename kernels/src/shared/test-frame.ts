@@ -74,7 +74,9 @@ export async function submitDispatches(runtime: Runtime, dispatches: readonly Di
     }))
     pass.setPipeline(kernel.pipeline)
     pass.setBindGroup(0, runtime.device.createBindGroup({ layout: kernel.bindGroupLayout, entries }))
-    pass.dispatchWorkgroups(...workgroups)
+    if ('indirect' in workgroups) {
+      pass.dispatchWorkgroupsIndirect(workgroups.indirect.buffer, workgroups.indirect.offsetBytes)
+    } else pass.dispatchWorkgroups(...workgroups)
   }
   pass.end()
   runtime.device.queue.submit([encoder.finish()])

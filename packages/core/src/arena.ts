@@ -1,7 +1,7 @@
 import { SparseAttentionError } from './errors.js'
 import type { BufferSlice } from './tensor.js'
 
-const STORAGE_COPY = 0x80 | 0x04 | 0x08 // STORAGE | COPY_SRC | COPY_DST
+const SCRATCH = 0x80 | 0x04 | 0x08 | 0x100 // STORAGE | COPY_SRC | COPY_DST | INDIRECT
 
 export interface ScratchLease {
   /** A buffer of at least `sizeBytes`; contents undefined. */
@@ -88,7 +88,7 @@ export class Arena {
         where: 'scratchBudgetBytes',
       })
     }
-    const buffer = this.#device.createBuffer({ label: 'sparse-attention scratch', size, usage: STORAGE_COPY })
+    const buffer = this.#device.createBuffer({ label: 'sparse-attention scratch', size, usage: SCRATCH })
     this.#allocatedBytes += size
     return buffer
   }

@@ -278,7 +278,9 @@ function recordInto(device: GPUDevice, encoder: GPUCommandEncoder, dispatches: r
         })),
       }),
     )
-    pass.dispatchWorkgroups(...workgroups)
+    if ('indirect' in workgroups) {
+      pass.dispatchWorkgroupsIndirect(workgroups.indirect.buffer, workgroups.indirect.offsetBytes)
+    } else pass.dispatchWorkgroups(...workgroups)
   }
   pass.end()
 }

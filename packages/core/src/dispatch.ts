@@ -34,6 +34,7 @@ export interface Cost {
 export interface Dispatch {
   readonly kernel: Kernel
   readonly bindings: readonly BufferSlice[]
-  readonly workgroups: readonly [x: number, y: number, z: number]
+  /** How many, or where the GPU will find them: u32[3] in scratch, written by a dispatch before this one. */
+  readonly workgroups: readonly [x: number, y: number, z: number] | { readonly indirect: BufferSlice }
   readonly cost: Cost
 }
