@@ -1,6 +1,7 @@
 import { defineMethod, type MethodFactory, type OptionValue } from '@sparse-attention/core'
-import { flashAttention } from '../flash-attention/flash-attention.js'
+import { type Attend, flashAttention } from '../flash-attention/flash-attention.js'
 import type { WalkedPlan } from '../flash-attention/walk.js'
+import { splitAttention, splitQueryLength } from '../split-attention/split-attention.js'
 
 export interface DenseOptions extends Readonly<Record<string, OptionValue>> {
   /** Kind of the plans that a caller may give: `dense` over a given plan is masked attention. Default 'block'. */
@@ -12,7 +13,7 @@ export const dense: MethodFactory<DenseOptions> = defineMethod<DenseOptions>({
   id: 'dense',
   title: 'Dense attention',
   phase: 'any',
-  summary: 'Exact attention over every visible key, by the same flash kernel that sparse plans run on.',
+  summary: 'Exact attention over every visible key, by the same kernels that sparse plans run on.',
   citation: {
     title: 'FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning',
     authors: 'Dao',
@@ -37,7 +38,12 @@ export const dense: MethodFactory<DenseOptions> = defineMethod<DenseOptions>({
   neutral: {},
   scaled: () => ({}),
   async create(runtime, config, { plan }) {
-    const attend = await flashAttention(runtime, config, { plan })
+    const [flash, split] = await Promise.all([
+      flashAttention(runtime, config, { plan }),
+      splitAttention(runtime, config),
+    ])
+    const attend: Attend = (frame, data) =>
+      data.kind === 'dense' && frame.queryLength <= splitQueryLength ? split(frame, data) : flash(frame, data)
     return { plan: () => ({ plan: { kind: 'dense' }, dispatches: [] }), attend, dispose() {} }
   },
 })

@@ -63,6 +63,8 @@ export class Runtime implements Disposable {
   readonly adapterInfo: GPUAdapterInfo | undefined
   readonly tier: Tier
   readonly tierReports: readonly TierReport[]
+  /** Lanes that every subgroup has at least; 4 is the least that WebGPU allows. */
+  readonly subgroupMinSize: number
   /** The adapter runs on the CPU: correct, and slow. */
   readonly software: boolean
   readonly work: WorkBudget
@@ -81,6 +83,7 @@ export class Runtime implements Disposable {
   constructor(device: GPUDevice, options: RuntimeOptions) {
     this.device = device
     this.adapterInfo = options.adapterInfo ?? device.adapterInfo
+    this.subgroupMinSize = this.adapterInfo?.subgroupMinSize ?? 4
     this.tierReports = reportTiers(device, this.adapterInfo)
     this.tier = chooseTier(this.tierReports, options.tier ?? 'auto')
     this.software = options.software ?? isSoftware(this.adapterInfo)
