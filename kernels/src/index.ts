@@ -28,6 +28,8 @@ export {
   inversePermutation,
   type OrderShape,
 } from './inverse-permutation/inverse-permutation.js'
+export { type Clustering, type KMeans, type KMeansOptions, kMeans } from './k-means/k-means.js'
+export { type NearestCentroid, nearestCentroid } from './k-means/nearest-centroid.js'
 export { type ListToBitmap, listToBitmap } from './list-to-bitmap/list-to-bitmap.js'
 export { type AttentionParts, type MergeAttention, mergeAttention } from './merge-attention/merge-attention.js'
 export { methods } from './methods.js'
@@ -39,6 +41,7 @@ export { type SortKeys, sortKeys } from './radix-sort/sort-keys.js'
 export { type RowSoftmax, rowSoftmax } from './row-softmax/row-softmax.js'
 export { type RowStatistics, rowStatistics, type ScoreRows } from './row-statistics/row-statistics.js'
 export { type SampledScores, sampledScores } from './sampled-scores/sampled-scores.js'
+export { type RowGroups, type SegmentedMean, segmentedMean } from './segmented-mean/segmented-mean.js'
 export { type SelectTopK, selectTopK } from './select-top-k/select-top-k.js'
 export { type SelectTopP, selectTopP } from './select-top-p/select-top-p.js'
 export { entryPlan, newBlockPlan } from './shared/block-plan.js'

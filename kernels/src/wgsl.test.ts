@@ -13,6 +13,7 @@ import { emitPortable } from './flash-attention/portable.js'
 import { emitRowItems } from './flash-attention/row-items.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitInversePermutation } from './inverse-permutation/emit.js'
+import { emitNearestCentroid } from './k-means/emit.js'
 import { emitListToBitmap } from './list-to-bitmap/emit.js'
 import { emitPermuteRows } from './permute-rows/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
@@ -20,6 +21,7 @@ import { emitSortKeys } from './radix-sort/emit.js'
 import { emitRowSoftmax } from './row-softmax/emit.js'
 import { emitRowStatistics } from './row-statistics/emit.js'
 import { emitSampledScores } from './sampled-scores/emit.js'
+import { emitSegmentedMean } from './segmented-mean/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
 import { emitUnionOfGroups, emitUnionPlans } from './union-plans/emit.js'
@@ -53,6 +55,8 @@ const kernels = [
   emitInversePermutation('clear'),
   emitInversePermutation('invert'),
   emitPermuteRows({ ...example, dtype: 'f16' }),
+  emitNearestCentroid({ ...example, dtype: 'f16' }),
+  emitSegmentedMean({ ...example, dtype: 'f16' }),
 ]
 
 test.each(kernels)('$label', async ({ label, code }) => {
@@ -82,6 +86,10 @@ test('kernels fit the default limits of WebGPU', () => {
       emitSampledScores({ headDim, dtype: 'f32', causal: true, source: 'given' }),
       emitBlockPool({ headDim, dtype: 'f32', mode: 'min-max' }),
       emitBlockPool({ headDim, dtype: 'f16', mode: 'min-max' }),
+      emitNearestCentroid({ headDim, dtype: 'f16' }),
+      emitSegmentedMean({ headDim, dtype: 'f16' }),
+      emitNearestCentroid({ headDim, dtype: 'f32' }),
+      emitSegmentedMean({ headDim, dtype: 'f32' }),
       emitPooledScores({ headDim, causal: false }),
     ]),
   ]
