@@ -3,6 +3,7 @@ import type { LaunchOptions } from 'playwright-core'
 import { defineConfig, type TestProjectConfiguration } from 'vitest/config'
 import { chromiumLaunchOptions } from './scripts/test/chromium.js'
 import { GpuCaseReporter } from './scripts/test/gpu-case-reporter.js'
+import { inNode, sources, tests } from './scripts/test/projects.js'
 
 /*
  * Two projects, told apart by a test file's name:
@@ -24,41 +25,11 @@ import { GpuCaseReporter } from './scripts/test/gpu-case-reporter.js'
  * A run in which a project executed no case on a GPU fails, unless files or names were picked on the command line.
  */
 
-const root = import.meta.dirname
 const only = process.env.SPARSE_ATTENTION_TEST_PROJECT
 
-/** Source instead of `dist`, so that tests need no build and stack traces point at what you edit. */
-function sources(core: string): { find: RegExp; replacement: string }[] {
-  return [
-    { find: /^@sparse-attention\/kernels$/, replacement: `${root}/kernels/src/index.ts` },
-    { find: /^@sparse-attention\/core$/, replacement: `${root}/packages/core/src/${core}` },
-    { find: /^@sparse-attention\/([^/]+)$/, replacement: `${root}/packages/$1/src/index.ts` },
-    {
-      find: /^@sparse-attention\/([^/]+)\/(?!package\.json$)(.+)$/,
-      replacement: `${root}/packages/$1/src/$2/index.ts`,
-    },
-  ]
-}
-
-const tests = (ending: string): string => `{kernels,packages/*}/src/**/*${ending}`
-
 function nodeProject(): TestProjectConfiguration {
-  return {
-    resolve: { alias: sources('node/index.ts') },
-    test: {
-      name: 'node',
-      include: [tests('.test.ts')],
-      exclude: [tests('.browser.test.ts')],
-      setupFiles: ['scripts/test/mark-gpu-cases.ts'],
-      // A process per file: Dawn cannot be unloaded, and one lost device must not take other files along.
-      pool: 'forks',
-      maxWorkers: 2,
-      // SwiftShader computes a few hundred MFLOPS.
-      testTimeout: 60_000,
-      hookTimeout: 60_000,
-      sequence: { groupOrder: 0 },
-    },
-  }
+  const project = inNode('node', [tests('.test.ts'), 'scripts/**/*.test.ts'])
+  return { ...project, test: { ...project.test, sequence: { groupOrder: 0 } } }
 }
 
 function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration {

@@ -12,7 +12,8 @@ beforeAll(async () => {
 afterAll(() => runtime.dispose())
 
 const shape = { batch: 1, queryHeads: 2, kvHeads: 2, queryLength: 40, keyLength: 800, headDim: 8 }
-const chunk = { firstRow: 4, rows: 6, columns: 100 }
+// Rows 1 to 3 do not see the last columns, when causal.
+const chunk = { firstRow: 1, rows: 6, columns: 100 }
 
 async function softmax(values: Float32Array, causal: boolean): Promise<Float32Array> {
   using frame = testFrame(runtime, shape, makeInputs('gaussian', shape, 'f32', 1), { dtype: 'f32', causal, scale: 1 })

@@ -1,0 +1,21 @@
+import type { Mutation } from '../mutation.js'
+import { estimates } from './estimates.js'
+import { methods } from './methods.js'
+import { runtime } from './runtime.js'
+import { selections } from './selections.js'
+
+/** Every mutation, by what it breaks. */
+export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
+  estimates,
+  selections,
+  methods,
+  runtime,
+}
+
+export const allMutations: readonly Mutation[] = Object.values(mutations).flat()
+
+export function findMutation(id: string): Mutation {
+  const mutation = allMutations.find((one) => one.id === id)
+  if (!mutation) throw new Error(`There is no mutation '${id}'.`)
+  return mutation
+}

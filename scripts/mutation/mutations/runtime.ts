@@ -1,0 +1,80 @@
+import type { Mutation } from '../mutation.js'
+
+const core = 'packages/core/src'
+
+export const runtime: readonly Mutation[] = [
+  {
+    id: 'stale-plan',
+    mistake: 'A plan that has been overwritten may still be used.',
+    file: `${core}/plan-view.ts`,
+    find: 'if (this.isCurrent && !this.isCurrent()) {',
+    replace: 'if (false) {',
+    caughtBy: { file: `${core}/attention.gpu.test.ts`, name: 'a plan is stale after the next call' },
+    everyRun: true,
+  },
+  {
+    id: 'scratch-shared',
+    mistake: 'Two calls under way get the same scratch buffer.',
+    file: `${core}/arena.ts`,
+    find: 'return this.#idle.splice(index, 1)[0]!',
+    replace: 'return this.#idle[index]!',
+    caughtBy: { file: `${core}/arena.test.ts`, name: 'releasing twice puts a buffer back once' },
+  },
+  {
+    id: 'scratch-kept',
+    mistake: 'Released scratch is not used again, so memory grows with every call.',
+    file: `${core}/arena.ts`,
+    find: 'this.#idle.push(...taken)',
+    replace: '',
+    caughtBy: { file: `${core}/arena.test.ts`, name: 'a released buffer serves the next lease' },
+  },
+  {
+    id: 'submits-not-cut',
+    mistake: 'Long work goes into one submit, however long.',
+    file: `${core}/attention.ts`,
+    find: 'operations + dispatch.cost.operations > operationsPerSubmit',
+    replace: 'false',
+    caughtBy: { file: `${core}/attention.gpu.test.ts`, name: 'cuts work by the budget' },
+    everyRun: true,
+  },
+  {
+    id: 'uniforms-collide',
+    mistake: 'Uniform blocks of one length are taken for equal.',
+    file: `${core}/uniforms.ts`,
+    find: 'const key = words.join()',
+    replace: 'const key = String(words.length)',
+    caughtBy: { file: `${core}/uniforms.test.ts`, name: 'equal words share a block' },
+  },
+  {
+    id: 'output-over-input',
+    mistake: 'An output may lie in the buffer of an input.',
+    file: `${core}/validate-attention.ts`,
+    find: 'tensor && inputs.includes(tensor.buffer)',
+    replace: 'false',
+    caughtBy: { file: `${core}/validate-attention.test.ts`, name: 'an output may not share a buffer with an input' },
+  },
+  {
+    id: 'half-truncated',
+    mistake: 'float32 is truncated to half precision instead of rounded.',
+    file: `${core}/half.ts`,
+    find: 'magnitude + 0xfff + ((magnitude >>> 13) & 1)',
+    replace: 'magnitude',
+    caughtBy: { file: `${core}/half.test.ts`, name: 'between all neighbours' },
+  },
+  {
+    id: 'mask-without-causality',
+    mistake: 'The pairs that a plan computes are counted without causality.',
+    file: `${core}/plan.ts`,
+    find: 'row + plan.keyLength - plan.queryLength',
+    replace: 'row',
+    caughtBy: { file: `${core}/plan.test.ts`, name: 'causal is bottom-right' },
+  },
+  {
+    id: 'views-read-contiguously',
+    mistake: 'Reading back ignores the strides of a view.',
+    file: `${core}/runtime.ts`,
+    find: 'from += index[axis]! * strides[axis]!',
+    replace: 'from += index[axis]! * shape[axis]!',
+    caughtBy: { file: `${core}/runtime.gpu.test.ts`, name: 'f32 views are read in the order of their shape' },
+  },
+]
