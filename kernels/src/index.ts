@@ -49,3 +49,9 @@ export { type HeadRange, headRanges, type RowSource, type SampledRows } from './
 export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'
 export { splitAttention } from './split-attention/split-attention.js'
 export { type UnionOfGroups, type UnionPlans, unionOfGroups, unionPlans } from './union-plans/union-plans.js'
+export {
+  type HeadLists,
+  newVerticalSlashPlan,
+  type VerticalSlashIndex,
+  verticalSlashIndex,
+} from './vertical-slash-index/vertical-slash-index.js'

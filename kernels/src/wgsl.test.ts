@@ -25,6 +25,7 @@ import { emitSegmentedMean } from './segmented-mean/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
 import { emitUnionOfGroups, emitUnionPlans } from './union-plans/emit.js'
+import { emitVerticalSlashIndex, emitVerticalSlashPadding } from './vertical-slash-index/emit.js'
 
 /*
  * One example of every kernel and tier, to read and to review: head_dim 64, causal. After a change to an emitter run
@@ -69,6 +70,8 @@ test('kernels fit the default limits of WebGPU', () => {
     ...kernels,
     emitRowStatistics(),
     emitUnionPlans(),
+    emitVerticalSlashIndex(),
+    emitVerticalSlashPadding(),
     emitUnionOfGroups(),
     emitBitmapToList(),
     emitListToBitmap(),

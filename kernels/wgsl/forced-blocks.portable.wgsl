@@ -1,5 +1,5 @@
-// Starts a block plan: the bits of the sink blocks, and of the blocks that hold a query's own position (the diagonal).
-// Never a block in which no pair is visible. plan u32[heads, query_blocks, words].
+// Starts a block plan: the bits of the sink blocks, and of the blocks that hold one of the last local_window keys up to a
+// query's own position, which itself is the diagonal. Never a block in which no pair is visible. plan u32[heads, query_blocks, words].
 //
 // One invocation a word: workgroups (words / 64, query_blocks, heads).
 struct Uniforms {
@@ -11,7 +11,7 @@ struct Uniforms {
   key_blocks: u32,
   words: u32,
   sink_blocks: u32,
-  diagonal: u32,
+  local_window: u32,
 }
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -31,13 +31,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   // Positions of the block's own queries, as keys. Negative where queries come before the first key.
   let first_position = i32(a * u.block_q) + u.query_offset;
   let last_position = i32(min((a + 1u) * u.block_q, u.query_length)) - 1 + u.query_offset;
-  let first_diagonal = u32(max(first_position, 0)) / u.block_k;
-  let last_diagonal = u32(max(last_position, 0)) / u.block_k;
-  let on_diagonal = u.diagonal == 1u && last_position >= 0;
+  let first_local = u32(max(first_position - i32(u.local_window) + 1, 0)) / u.block_k;
+  let last_local = u32(max(last_position, 0)) / u.block_k;
+  let has_local = u.local_window > 0u && last_position >= 0;
   var bits = 0u;
   for (var i = 0u; i < 32u; i++) {
     let c = word * 32u + i;
-    let forced = c < u.sink_blocks || (on_diagonal && c >= first_diagonal && c <= last_diagonal);
+    let forced = c < u.sink_blocks || (has_local && c >= first_local && c <= last_local);
     if (forced && c < visible) { bits |= 1u << i; }
   }
   plan[(workgroup.z * u.query_blocks + a) * u.words + word] = bits;

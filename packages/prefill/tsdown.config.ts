@@ -3,6 +3,7 @@ import { defineConfig } from 'tsdown'
 export default defineConfig({
   entry: {
     index: 'src/index.ts',
+    'a-shape/index': 'src/a-shape/index.ts',
     'minference-block-sparse/index': 'src/minference-block-sparse/index.ts',
     'xattention/index': 'src/xattention/index.ts',
   },

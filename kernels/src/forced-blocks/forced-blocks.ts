@@ -8,6 +8,8 @@ export interface ForcedBlocksOptions {
   readonly sinkBlocks: number
   /** Keep the blocks that hold the queries' own positions. */
   readonly diagonal: boolean
+  /** With `diagonal`: keep every block that holds one of the last so many keys up to a query's own. Default 1. */
+  readonly localWindow?: number
 }
 
 export type ForcedBlocks = (plan: BlockPlanData) => Dispatch
@@ -21,7 +23,7 @@ export type ForcedBlocks = (plan: BlockPlanData) => Dispatch
 export async function forcedBlocks(
   runtime: Runtime,
   causal: boolean,
-  { sinkBlocks, diagonal }: ForcedBlocksOptions,
+  { sinkBlocks, diagonal, localWindow = 1 }: ForcedBlocksOptions,
 ): Promise<ForcedBlocks> {
   const kernel = await runtime.kernel(emitForcedBlocks(causal))
   return (plan) => {
@@ -30,7 +32,7 @@ export async function forcedBlocks(
     const uniforms = packUniforms(forcedBlocksUniforms, {
       ...blockGridValues(plan),
       sink_blocks: sinkBlocks,
-      diagonal: diagonal ? 1 : 0,
+      local_window: diagonal ? localWindow : 0,
     })
     return {
       kernel,

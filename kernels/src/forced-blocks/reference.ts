@@ -5,7 +5,7 @@ export function forcedBlockReference(
   plan: Omit<HostBlockPlan, 'bitmap'>,
   a: number,
   c: number,
-  { sinkBlocks, diagonal }: { sinkBlocks: number; diagonal: boolean },
+  { sinkBlocks, diagonal, localWindow = 1 }: { sinkBlocks: number; diagonal: boolean; localWindow?: number },
 ): boolean {
   const lastRow = Math.min((a + 1) * plan.blockQ, plan.queryLength) - 1
   if (lastVisibleKey(plan, lastRow) < c * plan.blockK) return false
@@ -13,7 +13,8 @@ export function forcedBlockReference(
   if (!diagonal) return false
   for (let row = a * plan.blockQ; row <= lastRow; row++) {
     const position = row + plan.keyLength - plan.queryLength
-    if (position >= 0 && Math.floor(position / plan.blockK) === c) return true
+    const first = Math.max(0, position - localWindow + 1)
+    if (position >= 0 && c >= Math.floor(first / plan.blockK) && c <= Math.floor(position / plan.blockK)) return true
   }
   return false
 }

@@ -1,3 +1,4 @@
+export * from './a-shape/index.js'
 export { methods } from './methods.js'
 export * from './minference-block-sparse/index.js'
 export * from './xattention/index.js'

@@ -1,6 +1,11 @@
 import type { MethodFactory } from '@sparse-attention/core'
+import { aShape } from './a-shape/method.js'
 import { minferenceBlockSparse } from './minference-block-sparse/method.js'
 import { xattention } from './xattention/method.js'
 
 /** The methods of this package, for lists that read what a method says of itself. */
-export const methods: readonly MethodFactory[] = [xattention as MethodFactory, minferenceBlockSparse as MethodFactory]
+export const methods: readonly MethodFactory[] = [
+  xattention as MethodFactory,
+  minferenceBlockSparse as MethodFactory,
+  aShape as MethodFactory,
+]

@@ -1,0 +1,1 @@
+export { type AShapeOptions, aShape } from './method.js'
