@@ -3,6 +3,7 @@ import type { LaunchOptions } from 'playwright-core'
 import { defineConfig, type TestProjectConfiguration } from 'vitest/config'
 import { chromiumLaunchOptions } from './scripts/test/chromium.js'
 import { GpuCaseReporter } from './scripts/test/gpu-case-reporter.js'
+import { findLavapipe, type LavapipeEnvironment } from './scripts/test/lavapipe.js'
 import { inNode, sources, tests } from './scripts/test/projects.js'
 
 /*
@@ -12,12 +13,15 @@ import { inNode, sources, tests } from './scripts/test/projects.js'
  *   x.gpu.test.ts      Node (Dawn) and headless Chromium: uses WebGPU, and nothing of Node
  *   x.browser.test.ts  headless Chromium only
  *
+ * And a third, `lavapipe`, where `scripts/install-lavapipe.sh` has put that driver: some of the x.gpu.test.ts in Node, on an
+ * adapter that offers the tier f16, which SwiftShader does not.
+ *
  * In both, `@sparse-attention/*` is the packages' source, and `createRuntime()` of `@sparse-attention/core` finds an
  * adapter: hardware where there is some, else SwiftShader, in Node; always SwiftShader in Chromium.
  *
  * Environment variables:
  *
- *   SPARSE_ATTENTION_TEST_PROJECT  `node` or `browser`: only that project
+ *   SPARSE_ATTENTION_TEST_PROJECT  `node`, `browser` or `lavapipe`: only that project
  *   SPARSE_ATTENTION_ADAPTER       `auto`, `hardware` or `software`: the adapter in Node
  *   SPARSE_ATTENTION_CHROME        path of a Chrome or Chromium to use instead of the one from @sparticuz/chromium
  *   SPARSE_ATTENTION_TEST_REPORT   path of a JSON file to write the counts to
@@ -60,6 +64,13 @@ function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration 
   }
 }
 
+/** Lavapipe compiles a shader in half a minute where SwiftShader takes two seconds: only what runs the tier f16. */
+function lavapipeProject(env: LavapipeEnvironment): TestProjectConfiguration {
+  const project = inNode('lavapipe', ['packages/core/src/{read-back,runtime}.gpu.test.ts'])
+  const timeouts = { testTimeout: 300_000, hookTimeout: 300_000 }
+  return { ...project, test: { ...project.test, ...timeouts, env, sequence: { groupOrder: 2 } } }
+}
+
 let noticed = false
 
 /** Every test file finds its adapter anew; one notice that it is a slow one is enough. */
@@ -72,7 +83,13 @@ function onConsoleLog(log: string): boolean {
 
 export default defineConfig(async () => {
   const projects: TestProjectConfiguration[] = []
-  if (only !== 'browser') projects.push(nodeProject())
-  if (only !== 'node') projects.push(browserProject(await chromiumLaunchOptions()))
+  if (!only || only === 'node') projects.push(nodeProject())
+  if (!only || only === 'browser') projects.push(browserProject(await chromiumLaunchOptions()))
+  if (!only || only === 'lavapipe') {
+    const lavapipe = findLavapipe()
+    if (lavapipe) projects.push(lavapipeProject(lavapipe))
+    else
+      console.warn('No lavapipe here (scripts/install-lavapipe.sh gets it): the tier f16 is not tested without a GPU.')
+  }
   return { test: { reporters: ['default', new GpuCaseReporter()], onConsoleLog, projects } }
 })
