@@ -17,6 +17,8 @@ import { emitNearestCentroid } from './k-means/emit.js'
 import { emitListToBitmap } from './list-to-bitmap/emit.js'
 import { emitPermuteRows } from './permute-rows/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
+import { emitQuantizeKeys } from './quantize-keys/emit.js'
+import { emitQuantizedScores } from './quantized-scores/emit.js'
 import { emitSortKeys } from './radix-sort/emit.js'
 import { emitRowSoftmax } from './row-softmax/emit.js'
 import { emitRowStatistics } from './row-statistics/emit.js'
@@ -58,6 +60,10 @@ const kernels = [
   emitPermuteRows({ ...example, dtype: 'f16' }),
   emitNearestCentroid({ ...example, dtype: 'f16' }),
   emitSegmentedMean({ ...example, dtype: 'f16' }),
+  emitQuantizeKeys({ ...example, dtype: 'f16', bits: 4 }),
+  emitQuantizeKeys({ ...example, dtype: 'f16', bits: 8 }),
+  emitQuantizedScores({ ...example, dtype: 'f16', bits: 4, rows: 4 }),
+  emitQuantizedScores({ ...example, dtype: 'f16', bits: 8, rows: 4 }),
 ]
 
 test.each(kernels)('$label', async ({ label, code }) => {
@@ -89,6 +95,10 @@ test('kernels fit the default limits of WebGPU', () => {
       emitSampledScores({ headDim, dtype: 'f32', causal: true, source: 'given' }),
       emitBlockPool({ headDim, dtype: 'f32', mode: 'min-max' }),
       emitBlockPool({ headDim, dtype: 'f16', mode: 'min-max' }),
+      emitQuantizedScores({ headDim, dtype: 'f32', bits: 8, rows: 8 }),
+      emitQuantizeKeys({ headDim, dtype: 'f32', bits: 8 }),
+      emitQuantizedScores({ headDim, dtype: 'f32', bits: 4, rows: 8 }),
+      emitQuantizeKeys({ headDim, dtype: 'f32', bits: 4 }),
       emitNearestCentroid({ headDim, dtype: 'f16' }),
       emitSegmentedMean({ headDim, dtype: 'f16' }),
       emitNearestCentroid({ headDim, dtype: 'f32' }),

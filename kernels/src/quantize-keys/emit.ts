@@ -1,0 +1,120 @@
+import type { DType, KernelSource } from '@sparse-attention/core'
+import { gridUniforms, workgroupNumberFunction } from '../shared/grid.js'
+import { addressFields, uniformStruct } from '../shared/uniforms.js'
+import { indent, range, unitType, unpackUnit } from '../shared/wgsl.js'
+import type { KeyBits } from './layout.js'
+
+export interface QuantizeKeysOptions {
+  readonly dtype: DType
+  /** Multiple of 8, at most 256. */
+  readonly headDim: number
+  readonly bits: KeyBits
+}
+
+export const quantizeKeysUniforms = {
+  ...gridUniforms,
+  ...addressFields('k'),
+  kv_heads: 'u32',
+  /** Tokens of k, the place of the first of them in the cache, and tokens that the cache has room for. */
+  rows: 'u32',
+  first_token: 'u32',
+  capacity: 'u32',
+} as const
+
+const INVOCATIONS = 64
+
+/** Tokens that a workgroup packs: an invocation takes 8 elements. */
+export function tokensPerWorkgroup(headDim: number): number {
+  return Math.floor(INVOCATIONS / (headDim / 8))
+}
+
+/** Packs keys into 4 or 8 bits an element. */
+export function emitQuantizeKeys({ dtype, headDim, bits }: QuantizeKeysOptions): KernelSource {
+  const levels = 2 ** bits - 1
+  const units = dtype === 'f16' ? 1 : 2 // of 16 bytes in 8 elements
+  const weights = (first: number) =>
+    range(4)
+      .map((i) => `${2 ** (bits * i + first)}u`)
+      .join(', ')
+  const code = `\
+// Asymmetric quantisation of keys, a scale and a zero for each token and KV head: zero = min, scale = (max − min) / ${levels},
+// n = round((k − zero) / scale). The pair is rounded to f16 first, so that zero + scale · n is what n was chosen for.
+// A scale is at least 2^-14, the smallest normal half: equal keys become n = 0.
+//
+// Axes: k [B, Hkv, rows, D] ${dtype}, strided; packed u32 [B·Hkv, capacity, ${(headDim * bits) / 32}], the first element in the lowest bits;
+// scales u32 [B·Hkv, capacity], scale and zero as two halves. Token i of k is token first_token + i of the cache.
+//
+// One workgroup of ${INVOCATIONS} for ROWS tokens: 8 elements an invocation.
+${uniformStruct('Uniforms', quantizeKeysUniforms)}
+
+@group(0) @binding(0) var<uniform> u: Uniforms;
+@group(0) @binding(1) var<storage, read> k: array<${unitType(dtype)}>;
+@group(0) @binding(2) var<storage, read_write> packed: array<u32>;
+@group(0) @binding(3) var<storage, read_write> scales: array<u32>;
+
+const LANES = ${headDim / 8}u; // invocations of a token
+const ROWS = ${tokensPerWorkgroup(headDim)}u;
+const MOST = vec4<f32>(65504.0); // the largest half
+
+var<workgroup> partial: array<vec2<f32>, ${INVOCATIONS}>; // minima and maxima
+
+${workgroupNumberFunction}
+
+@compute @workgroup_size(${INVOCATIONS})
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let number = workgroup_number(workgroup);
+  if (number >= u.end_workgroup) { return; }
+  let tiles = (u.rows + ROWS - 1u) / ROWS;
+  let segment = number / tiles;
+  let row = number % tiles * ROWS + local / LANES;
+  let lane = local % LANES;
+  let busy = local < ROWS * LANES && row < u.rows;
+  var value0 = vec4<f32>();
+  var value1 = vec4<f32>();
+  if (busy) {
+    let at = u.k_offset + segment / u.kv_heads * u.k_batch_stride + segment % u.kv_heads * u.k_head_stride
+      + row * u.k_row_stride + lane * ${units}u;
+    ${
+      dtype === 'f16'
+        ? `let unit = k[at];\n    ${indent(unpackUnit(dtype, 'unit', ['value0', 'value1']), 4)}`
+        : 'value0 = k[at];\n    value1 = k[at + 1u];'
+    }
+    value0 = clamp(value0, -MOST, MOST);
+    value1 = clamp(value1, -MOST, MOST);
+  }
+  let low4 = min(value0, value1);
+  let high4 = max(value0, value1);
+  let low2 = min(low4.xy, low4.zw);
+  let high2 = max(high4.xy, high4.zw);
+  partial[local] = vec2<f32>(min(low2.x, low2.y), max(high2.x, high2.y));
+  workgroupBarrier();
+  if (!busy) { return; }
+
+  var extremes = partial[local - lane];
+  for (var i = 1u; i < LANES; i++) {
+    let other = partial[local - lane + i];
+    extremes = vec2<f32>(min(extremes.x, other.x), max(extremes.y, other.y));
+  }
+  let pair = pack2x16float(vec2<f32>(max((extremes.y - extremes.x) / ${levels}.0, 0x1p-14), extremes.x));
+  let scale = unpack2x16float(pair).x;
+  let zero = unpack2x16float(pair).y;
+  let n0 = vec4<u32>(clamp(round((value0 - zero) / scale), vec4<f32>(), vec4<f32>(${levels}.0)));
+  let n1 = vec4<u32>(clamp(round((value1 - zero) / scale), vec4<f32>(), vec4<f32>(${levels}.0)));
+  let token = segment * u.capacity + u.first_token + row;
+  ${
+    bits === 4
+      ? `packed[token * LANES + lane] = dot(n0, vec4<u32>(${weights(0)})) + dot(n1, vec4<u32>(${weights(16)}));`
+      : `packed[(token * LANES + lane) * 2u] = dot(n0, vec4<u32>(${weights(0)}));
+  packed[(token * LANES + lane) * 2u + 1u] = dot(n1, vec4<u32>(${weights(0)}));`
+  }
+  if (lane == 0u) { scales[token] = pair; }
+}
+`
+  return {
+    label: `quantize-keys-${bits}-bit`,
+    code,
+    bindings: ['uniform', 'read', 'read_write', 'read_write'],
+    workgroupSize: INVOCATIONS,
+    workgroupBytes: INVOCATIONS * 8,
+  }
+}
