@@ -3,8 +3,8 @@ import { GraphProtoSchema } from 'onnx-buf'
 import { describe, expect, test } from 'vitest'
 import { int64, modelProto, node, type Parts, tensor, uniform, value } from '../test/build.js'
 import { tinyLlama, tinyLlamaModel } from '../test/tiny-llama.js'
-import { findAttentions } from './attention-node.js'
 import { type Cut, cutGraph } from './cut.js'
+import { findAttentions } from './find-attentions.js'
 import { readGraph } from './graph.js'
 import { parseModel } from './onnx.js'
 
@@ -168,8 +168,8 @@ test('a Llama is cut once a layer, and only the residual stream crosses', () => 
     'present.1.key',
     'present.1.value',
   ])
-  expect(result.lengths).toMatchObject({
-    inputs: ['attention_mask'],
-    outputs: ['seqlens_k/length', 'total_sequence_length/length'],
+  expect(result.host).toMatchObject({
+    inputs: ['attention_mask', 'attention_mask/shape'],
+    outputs: ['seqlens_k/host', 'total_sequence_length/host'],
   })
 })

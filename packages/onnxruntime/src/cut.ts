@@ -1,8 +1,9 @@
-import type { FoundAttention } from './attention-node.js'
+import type { FoundAttention, Layouts } from './attention-node.js'
 import { cannotCut } from './errors.js'
 import { type Graph, innerNodes } from './graph.js'
 import { makeNode, type NodeProto, type TensorProto } from './onnx.js'
 import { type Rewritten, rewriteAttention } from './rewrite.js'
+import { replaceShape } from './shape-inputs.js'
 
 /** A part of the graph that onnxruntime-web runs as one session. */
 export interface Piece {
@@ -20,6 +21,7 @@ export interface CutAttention {
   readonly k: string
   readonly v: string
   readonly output: string
+  readonly layouts: Layouts
 }
 
 /** One step of a run: a piece, then the attentions between it and the next. */
@@ -30,8 +32,11 @@ export interface Level {
 
 export interface Cut {
   readonly levels: readonly Level[]
-  /** Computes `seqlens_k`, `total_sequence_length` and `position_ids` of the replaced attentions from graph inputs. */
-  readonly lengths: Piece | undefined
+  /**
+   * Computes from graph inputs what the host checks of the replaced attentions: their masks, `seqlens_k`,
+   * `total_sequence_length` and `position_ids`. Of inputs whose shape is all that matters it takes only that.
+   */
+  readonly host: Piece | undefined
   /** The last level whose piece or attentions are fed a value. What is missing here is fed to none. */
   readonly lastUse: ReadonlyMap<string, number>
 }
@@ -120,23 +125,25 @@ class Cutter {
     })
     const empty = ({ piece, attentions }: Level) => !piece && attentions.length === 0
     while (levels.length > 0 && empty(levels[levels.length - 1]!)) levels.pop()
-    return { levels, lengths: this.#cutLengths(attentions.map((step) => step.attention!)), lastUse: this.#lastUse }
+    return { levels, host: this.#cutHost(attentions.map((step) => step.attention!)), lastUse: this.#lastUse }
   }
 
   /** The graph's nodes with what is ours written out. */
   #rewrite(attentions: readonly FoundAttention[]): Step[] {
     const byNode = new Map(attentions.map((found) => [found.graphNode, found]))
+    const absorbed = new Set(attentions.flatMap((found) => found.absorbed))
     const taken = new Set(this.#initializers.keys())
     for (const value of this.#graph.inputs.keys()) taken.add(value)
     for (const { outputs } of this.#graph.nodes) for (const value of outputs) taken.add(value)
     return this.#graph.nodes.flatMap((graphNode): Step[] => {
       const found = byNode.get(graphNode)
+      if (absorbed.has(graphNode)) return []
       if (!found) return [{ node: graphNode.proto, inputs: graphNode.inputs, outputs: graphNode.outputs }]
       const rewritten: Rewritten = rewriteAttention(this.#graph, found, taken)
       for (const tensor of rewritten.initializers) this.#initializers.set(tensor.name, tensor)
-      const { q, k, v } = rewritten
+      const { q, k, v, layouts } = rewritten
       const { output } = found.args
-      const attention = { found, q, k, v, output }
+      const attention = { found, q, k, v, output, layouts }
       return [
         ...rewritten.nodes.map((node) => ({ node, inputs: node.input, outputs: node.output })),
         { node: graphNode.proto, inputs: [q, k, v], outputs: [output], attention },
@@ -193,6 +200,7 @@ class Cutter {
   }
 
   #kindOf(value: string): Cheap | 'input' | undefined {
+    if (this.#graph.shapeInputs.has(value)) return 'shape'
     if (this.#initializers.has(value)) return 'constant'
     const producer = this.#producer.get(value)
     return producer ? this.#cheap.get(producer) : 'input'
@@ -237,13 +245,14 @@ class Cutter {
     this.#lastUse.set(value, Math.max(level, this.#lastUse.get(value) ?? 0))
   }
 
-  #cutLengths(attentions: readonly CutAttention[]): Piece | undefined {
+  #cutHost(attentions: readonly CutAttention[]): Piece | undefined {
     const draft = new Draft()
-    const identities: NodeProto[] = []
+    const own: NodeProto[] = []
+    const substitutes: NodeProto[] = []
     for (const { found } of attentions) {
-      for (const value of [found.args.seqlensK, found.args.totalSequenceLength, found.args.positionIds]) {
-        if (value === '' || !draft.output(lengthOutput(value))) continue
-        identities.push(makeNode(lengthOutput(value), 'Identity', [value], [lengthOutput(value)]))
+      for (const value of hostValues(found)) {
+        if (!draft.output(hostOutput(value))) continue
+        own.push(makeNode(hostOutput(value), 'Identity', [value], [hostOutput(value)]))
         const pending = [value]
         for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
           const producer = this.#producer.get(next)
@@ -251,31 +260,45 @@ class Cutter {
           if (producer?.attention) {
             throw cannotCut(
               found.node.name,
-              `its lengths '${value}' depend on the attention of node ${producer.attention.found.node.name}`,
+              `its value '${value}' depends on the attention of node ${producer.attention.found.node.name}`,
             )
           }
           if (tensor) draft.initializers.set(next, tensor)
           else if (!producer) draft.inputs.add(next)
-          else {
-            if (!draft.steps.has(producer)) pending.push(...producer.inputs)
+          else if (!draft.steps.has(producer)) {
             draft.steps.add(producer)
+            const shape = producer.node.opType === 'Shape' && replaceShape(this.#graph, producer.node)
+            if (shape) {
+              substitutes.push(...shape.nodes)
+              for (const each of shape.initializers) draft.initializers.set(each.name, each)
+              for (const input of shape.inputs) draft.inputs.add(input)
+              draft.replaced.add(producer)
+            } else pending.push(...producer.inputs)
           }
         }
       }
     }
     const piece = draft.finish(this.#steps)
-    return piece && { ...piece, nodes: [...piece.nodes, ...identities] }
+    return piece && { ...piece, nodes: [...substitutes, ...piece.nodes, ...own] }
   }
 }
 
-/** Name under which the lengths session returns a value, which may itself be one of its inputs. */
-export function lengthOutput(value: string): string {
-  return `${value}/length`
+/** What the host has to know of an attention before it runs. */
+function hostValues({ args, mask }: FoundAttention): string[] {
+  const parts = mask.flatMap((part) => (part.kind === 'compare' ? [part.left, part.right] : [part.value]))
+  return [args.seqlensK, args.totalSequenceLength, args.positionIds, ...parts].filter((value) => value !== '')
+}
+
+/** Name under which the host's session returns a value, which may itself be one of its inputs. */
+export function hostOutput(value: string): string {
+  return `${value}/host`
 }
 
 /** A piece in the making. */
 class Draft {
   readonly steps = new Set<Step>()
+  /** Steps whose node is written anew. */
+  readonly replaced = new Set<Step>()
   readonly initializers = new Map<string, TensorProto>()
   readonly inputs = new Set<string>()
   readonly #outputs = new Set<string>()
@@ -290,7 +313,7 @@ class Draft {
   finish(order: readonly Step[]): Piece | undefined {
     if (this.#outputs.size === 0) return undefined
     return {
-      nodes: order.filter((step) => this.steps.has(step)).map(({ node }) => node),
+      nodes: order.filter((step) => this.steps.has(step) && !this.replaced.has(step)).map(({ node }) => node),
       initializers: [...this.initializers.values()],
       inputs: [...this.inputs],
       outputs: [...this.#outputs],

@@ -27,6 +27,8 @@ export interface Graph {
   readonly nodes: readonly GraphNode[]
   /** Values to feed. */
   readonly inputs: ReadonlyMap<string, ValueInfoProto>
+  /** Inputs that are the shape of another, which is fed no more: its name by theirs. See `withCache`. */
+  readonly shapeInputs: ReadonlyMap<string, string>
   readonly initializers: ReadonlyMap<string, TensorProto>
   readonly outputs: readonly string[]
   /** What the file says about the type of a value: inputs, outputs and intermediates. */
@@ -80,7 +82,16 @@ export function readGraph(model: ModelProto): Graph {
     throw invalidFile(`Nothing in the graph provides its output '${undefinedOutput}'.`, undefinedOutput)
   }
   const declared = new Map([...proto.valueInfo, ...proto.output, ...proto.input].map((info) => [info.name, info]))
-  return { model, nodes: inOrder(nodes, producers), inputs, initializers, outputs, declared, opset }
+  return {
+    model,
+    nodes: inOrder(nodes, producers),
+    inputs,
+    shapeInputs: new Map(),
+    initializers,
+    outputs,
+    declared,
+    opset,
+  }
 }
 
 function standardOpset(model: ModelProto): number {

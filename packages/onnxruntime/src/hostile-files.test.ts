@@ -198,7 +198,12 @@ describe('structure', () => {
     ['an operator set of 2018', model(plain({ opset: 9 })), 'UNSUPPORTED', 'version 9'],
     ['an input that is a sequence', changed(withSequenceInput), 'UNSUPPORTED', "'query' is not a tensor"],
     ['a sparse initializer', changed(withSparseInitializer), 'UNSUPPORTED', "'w' is sparse"],
-    ['no attention at all', model(plain({ node: [relu('query', 'out')] })), 'UNSUPPORTED', 'has no com.microsoft'],
+    [
+      'no attention at all',
+      model(plain({ node: [relu('query', 'out')] })),
+      'UNSUPPORTED',
+      'has no attention of a form',
+    ],
     [
       'an attention of another kind',
       model(plain({ node: [node('ms:Attention', ['query', 'key'], 'out', { num_heads: 2n })] })),

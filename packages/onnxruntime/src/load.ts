@@ -1,11 +1,12 @@
 import { type DType, type Runtime, SparseAttentionError } from '@sparse-attention/core'
 import type { InferenceSession } from 'onnxruntime-web'
-import { type AttentionNode, checkReplaceable, type FoundAttention, findAttentions } from './attention-node.js'
+import type { AttentionNode, FoundAttention } from './attention-node.js'
 import { type Cut, cutGraph, type Level } from './cut.js'
 import { cannotCut } from './errors.js'
+import { findAttentions } from './find-attentions.js'
 import { type Graph, readGraph } from './graph.js'
-import { LengthCheck } from './lengths.js'
-import { type Dim, parseModel, tensorTypeOf, type ValueInfoProto } from './onnx.js'
+import { HostCheck } from './host-check.js'
+import { DataType, parseModel, tensorTypeOf, type ValueInfoProto } from './onnx.js'
 import { Engine, type Ort, outputTypes, type Provider, type SessionOptions } from './ort.js'
 import { pieceModel, type ValueType } from './piece-model.js'
 import { type AttentionMethod, dtypeOf, ReplacedAttention } from './replaced-attention.js'
@@ -61,12 +62,12 @@ export interface LoadedModel {
   readonly engine: Engine
   readonly inputs: ReadonlyMap<string, ValueInfoProto>
   readonly outputs: readonly string[]
-  /** Every attention of the graph, kept ones included. */
-  readonly nodes: readonly AttentionNode[]
+  /** Every attention of the graph, with what was chosen for it. */
+  readonly choices: readonly Choice[]
   readonly levels: readonly LoadedLevel[]
   /** The last level that is fed a value. */
   readonly lastUse: ReadonlyMap<string, number>
-  readonly lengths: LengthCheck | undefined
+  readonly host: HostCheck
   readonly location: (output: string) => OutputLocation
 }
 
@@ -78,9 +79,11 @@ export async function loadModel(
   options: LoadOptions,
 ): Promise<LoadedModel> {
   const graph = readGraph(parseModel(bytes))
-  const nodes = findAttentions(graph)
-  if (nodes.length === 0) throw noAttention(graph)
-  const methods = chooseMethods(graph, nodes, options)
+  const found = findAttentions(graph)
+  if (found.length === 0) throw noAttention(graph)
+  const choices = found.map((each) => choose(each, options))
+  checkChoices(choices)
+  const methods = new Map(choices.flatMap(({ found, method }) => (method ? [[found, method]] : [])))
   const cut = cutGraph(graph, [...methods.keys()])
   const provider = chooseProvider(options.provider, runtime)
   const loader = new Loader(runtime, ort, graph, cut, methods, provider, options)
@@ -90,59 +93,67 @@ export async function loadModel(
     await release(loader)
     throw error
   }
-  const { engine, levels, lengths, location } = loader
+  const { engine, levels, host, location } = loader
   const { inputs, outputs } = graph
-  return {
-    engine,
-    inputs,
-    outputs,
-    nodes: nodes.map(({ node }) => node),
-    levels,
-    lastUse: cut.lastUse,
-    lengths,
-    location,
-  }
+  return { engine, inputs, outputs, choices, levels, lastUse: cut.lastUse, host, location }
 }
 
 /** Frees sessions and compiled methods. */
 export async function release({
   engine,
   levels,
-  lengths,
-}: Pick<LoadedModel, 'engine' | 'levels' | 'lengths'>): Promise<void> {
+  host,
+}: Pick<LoadedModel, 'engine' | 'levels' | 'host'>): Promise<void> {
   for (const { attentions } of levels) for (const attention of attentions) attention.dispose()
-  await lengths?.dispose()
+  await host.dispose()
   for (const { session } of levels) if (session) await engine.release(session)
 }
 
-/** Asks about each attention, and refuses what cannot be replaced. */
-function chooseMethods(
-  graph: Graph,
-  nodes: readonly FoundAttention[],
-  { attention }: LoadOptions,
-): Map<FoundAttention, AttentionMethod> {
-  const methods = new Map<FoundAttention, AttentionMethod>()
-  for (const found of nodes) {
-    const choice = attention(found.node)
-    if (choice === 'keep') continue
-    if (typeof choice !== 'object' || choice === null || !('method' in choice || 'prefill' in choice)) {
-      throw new SparseAttentionError('INVALID_OPTION', {
-        message: `attention returned ${String(choice)} for node ${found.node.name}.`,
-        fix: "Return a method such as dense(), { prefill, decode }, or 'keep'.",
-        where: 'attention',
-      })
-    }
-    checkReplaceable(found, graph)
-    methods.set(found, choice)
+/** What becomes of one attention. */
+export interface Choice {
+  readonly found: FoundAttention
+  /** Undefined: onnxruntime-web computes it. */
+  readonly method: AttentionMethod | undefined
+  /** Why, as part of a sentence. */
+  readonly reason: string
+}
+
+/**
+ * Asks about an attention. Of an operator of com.microsoft, which is made for attention, what stands in the way is an error;
+ * of the other forms, which are found by looking for patterns, it is a reason to leave the attention as it is.
+ */
+function choose(found: FoundAttention, { attention }: LoadOptions): Choice {
+  const { node } = found
+  const method = attention(node)
+  if (method === 'keep') return { found, method: undefined, reason: "'keep' was chosen" }
+  if (typeof method !== 'object' || method === null || !('method' in method || 'prefill' in method)) {
+    throw new SparseAttentionError('INVALID_OPTION', {
+      message: `attention returned ${String(method)} for node ${node.name}.`,
+      fix: "Return a method such as dense(), { prefill, decode }, or 'keep'.",
+      where: 'attention',
+    })
   }
-  return methods
+  const { obstacle, opType, masked } = node
+  if (obstacle === undefined) {
+    return { found, method, reason: masked ? 'a method was chosen; each run checks the mask' : 'a method was chosen' }
+  }
+  if (opType === 'GroupQueryAttention' || opType === 'MultiHeadAttention') throw cannotCut(node.name, obstacle)
+  return { found, method: undefined, reason: obstacle }
+}
+
+/** Nothing replaced although it was asked for is an error: nobody would notice otherwise. */
+function checkChoices(choices: readonly Choice[]): void {
+  const refused = choices.filter(({ found }) => found.node.obstacle !== undefined)
+  const chosen = choices.some(({ method }) => method)
+  const asked = refused.find(({ found, reason }) => reason === found.node.obstacle)
+  if (!chosen && asked) throw cannotCut(asked.found.node.name, asked.reason)
 }
 
 class Loader {
   readonly engine: Engine
   readonly levels: LoadedLevel[] = []
   readonly location: (output: string) => OutputLocation
-  lengths: LengthCheck | undefined
+  host: HostCheck
   readonly #types = new Map<string, ValueType>()
   readonly #floats: ReadonlySet<string>
   #done = 0
@@ -159,10 +170,11 @@ class Loader {
     this.engine = new Engine(ort, runtime, provider, options.sessionOptions)
     this.#floats = floatValues(graph)
     this.location = outputLocations([...methods.keys()], options.preferredOutputLocation)
+    this.host = new HostCheck(this.engine, undefined, [], [], [])
   }
 
   async load(): Promise<void> {
-    await this.#loadLengths()
+    await this.#loadHost()
     for (const [index, level] of this.cut.levels.entries()) {
       this.options.signal?.throwIfAborted()
       const name = `piece ${index + 1} of ${this.cut.levels.length}`
@@ -187,13 +199,16 @@ class Loader {
     onProgress?.({ done: ++this.#done, total, step })
   }
 
-  async #loadLengths(): Promise<void> {
-    const { lengths } = this.cut
-    if (!lengths) return
-    const what = 'the sequence lengths'
+  async #loadHost(): Promise<void> {
+    const { host } = this.cut
+    if (!host) return
     const engine = new Engine(this.ort, this.runtime, 'wasm')
-    const session = await engine.load(pieceModel(this.graph, lengths, new Map()), what)
-    this.lengths = new LengthCheck(engine, session, lengths.inputs, lengths.outputs, [...this.methods.keys()])
+    const shapes = host.inputs.map((name): [string, ValueType] => [
+      name,
+      { elemType: DataType.INT64, dims: [undefined] },
+    ])
+    const session = await engine.load(pieceModel(this.graph, host, new Map(shapes)), 'masks and sequence lengths')
+    this.host = new HostCheck(engine, session, host.inputs, host.outputs, [...this.methods.keys()])
   }
 
   async #loadPiece(level: Level, name: string): Promise<InferenceSession> {
@@ -216,12 +231,23 @@ class Loader {
     const query = this.#types.get(cut.q)
     if (!query) throw cannotCut(node.name, 'its query is not a tensor')
     const dtype: DType = dtypeOf(tensorTypeOf(query.elemType) ?? `of the ONNX type ${query.elemType}`, node.name)
-    const width = query.dims?.[2]
-    const known = typeof width === 'number' && width % node.queryHeads === 0 ? width / node.queryHeads : node.headDim
-    if (known !== undefined) await attention.prepare(known, dtype)
-    const unknown: Dim[] = [undefined, undefined, undefined]
-    this.#types.set(cut.output, { elemType: query.elemType, dims: query.dims?.length === 3 ? query.dims : unknown })
+    const { out, q } = cut.layouts
+    const headDim = headDimOf(query.dims, node.queryHeads) ?? node.headDim
+    if (headDim !== undefined) await attention.prepare(headDim, dtype)
+    const heads = out === 'BLE' ? [] : [node.queryHeads]
+    const [batch, second, third] = query.dims ?? []
+    const length = query.dims?.length === 4 && q === 'BHLD' ? third : second
+    const width = headDim === undefined ? undefined : out === 'BLE' ? headDim * node.queryHeads : headDim
+    const dims = out === 'BHLD' ? [batch, ...heads, length, width] : [batch, length, ...heads, width]
+    this.#types.set(cut.output, { elemType: query.elemType, dims })
   }
+}
+
+function headDimOf(dims: ValueType['dims'], heads: number): number | undefined {
+  const last = dims?.at(-1)
+  if (typeof last !== 'number') return undefined
+  if (dims?.length === 4) return last
+  return last % heads === 0 ? last / heads : undefined
 }
 
 function outputLocations(
@@ -244,11 +270,11 @@ function chooseProvider(given: Provider | 'auto' | undefined, runtime: Runtime):
 }
 
 function noAttention(graph: Graph): SparseAttentionError {
-  const similar = graph.nodes.find(({ proto }) => proto.opType.includes('Attention'))
+  const similar = graph.nodes.find(({ proto }) => proto.opType.includes('Attention') || proto.opType === 'Softmax')
   const seen = similar ? ` Node ${similar.label} is ${similar.proto.domain || 'ai.onnx'}.${similar.proto.opType}.` : ''
   return new SparseAttentionError('UNSUPPORTED', {
-    message: `The graph has no com.microsoft GroupQueryAttention or MultiHeadAttention node.${seen}`,
-    fix: "Export it with fused attention, e.g. by onnxruntime's transformer optimizer or its model builder.",
+    message: `The graph has no attention of a form that is known here.${seen}`,
+    fix: 'Export it with torch.onnx, or with fused attention, e.g. by the transformer optimizer of onnxruntime.',
     where: similar?.label ?? 'graph',
   })
 }

@@ -64,7 +64,15 @@ describe('a Llama with rotary and KV inputs', () => {
       return 'keep' as const
     }
     await using model = await harness.load(llama, { attention })
-    const common = { opType: 'GroupQueryAttention', queryHeads: 4, kvHeads: 2, headDim: 32, causal: true, rotary: true }
+    const common = {
+      opType: 'GroupQueryAttention',
+      queryHeads: 4,
+      kvHeads: 2,
+      headDim: 32,
+      causal: true,
+      rotary: true,
+      masked: false,
+    }
     expect(seen).toEqual([
       { ...common, name: 'attended_0_node', layer: 0, scale: undefined },
       { ...common, name: 'attended_1_node', layer: 1, scale: undefined },

@@ -3,7 +3,7 @@ import type { Tensor } from 'onnxruntime-web'
 import type { AttentionNode } from './attention-node.js'
 import { BufferPool } from './buffer-pool.js'
 import { checkFeeds, checkOutputs } from './feeds.js'
-import type { Lengths } from './lengths.js'
+import type { HostFacts } from './host-check.js'
 import { type LoadedLevel, type LoadedModel, type LoadOptions, loadModel, release } from './load.js'
 import type { Ort, Provider } from './ort.js'
 import type { AttentionEvent, AttentionOutput, ReplacedAttention } from './replaced-attention.js'
@@ -28,9 +28,11 @@ export interface ModelDescription {
   readonly pieces: number
   readonly attentions: readonly {
     readonly node: AttentionNode
-    /** Ids of the methods, or 'keep'. */
+    /** Ids of the methods, or 'keep' where onnxruntime-web computes it. */
     readonly prefill: string
     readonly decode: string
+    /** Why it is replaced or kept. */
+    readonly reason: string
   }[]
 }
 
@@ -80,15 +82,15 @@ export class AttentionModel implements AsyncDisposable {
   }
 
   describe(): ModelDescription {
-    const { engine, levels, nodes } = this.#model
+    const { engine, levels, choices } = this.#model
     const replaced = new Map(levels.flatMap(({ attentions }) => attentions.map((each) => [each.node.layer, each])))
     return {
       provider: engine.provider,
       pieces: levels.filter(({ session }) => session).length,
-      attentions: nodes.map((node) => {
+      attentions: choices.map(({ found: { node }, reason }) => {
         const ours = replaced.get(node.layer)
-        if (!ours) return { node, prefill: 'keep', decode: 'keep' }
-        return { node: ours.node, prefill: ours.prefill.method.id, decode: ours.decode.method.id }
+        if (!ours) return { node, prefill: 'keep', decode: 'keep', reason }
+        return { node: ours.node, prefill: ours.prefill.method.id, decode: ours.decode.method.id, reason }
       }),
     }
   }
@@ -125,13 +127,13 @@ export class AttentionModel implements AsyncDisposable {
     engine.runtime.assertUsable()
     checkFeeds(inputs, feeds, engine.provider)
     const requested = new Set(checkOutputs(outputs, options.outputs))
-    const lengths: Lengths = (await this.#model.lengths?.read(feeds)) ?? new Map()
+    const facts = await this.#model.host.read(feeds)
     const values = new Values(feeds)
     try {
       for (const [index, level] of levels.entries()) {
         options.signal?.throwIfAborted()
         await this.#runPiece(level, values, requested)
-        for (const attention of level.attentions) await this.#attend(attention, values, lengths, options)
+        for (const attention of level.attentions) await this.#attend(attention, values, facts, feeds, options)
         for (const [value, last] of lastUse) if (last === index && !requested.has(value)) values.free(value)
       }
       return await this.#collect(requested, values, feeds)
@@ -152,13 +154,16 @@ export class AttentionModel implements AsyncDisposable {
   async #attend(
     attention: ReplacedAttention,
     values: Values,
-    lengths: Lengths,
+    facts: HostFacts,
+    feeds: Readonly<Record<string, Tensor>>,
     { signal, onAttention }: ModelRunOptions,
   ): Promise<void> {
     const { q, k, v, output, found } = attention.cut
     const result = await attention.run({
       tensors: { q: values.get(q), k: values.get(k), v: values.get(v) },
-      keyLength: lengths.get(found.args.totalSequenceLength),
+      facts,
+      pastLength: feeds[found.args.pastKey]?.dims[2] ?? 0,
+      cache: undefined,
       pool: this.#pool,
       signal,
       onAttention,

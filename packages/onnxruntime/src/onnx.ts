@@ -23,7 +23,7 @@ import {
 import type { Tensor } from 'onnxruntime-web'
 import { invalidFile, reasonOf } from './errors.js'
 
-export type { GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto }
+export type { AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto }
 export { TensorProto_DataType as DataType }
 
 /** Domain of onnxruntime's own operators. */

@@ -1,6 +1,7 @@
 import {
   bytesPerElement,
   type ConfiguredMethod,
+  type ContiguousKVCache,
   type DType,
   type Plan,
   type Runtime,
@@ -11,10 +12,11 @@ import {
 } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import type { Tensor as OrtTensor } from 'onnxruntime-web'
-import type { AttentionNode } from './attention-node.js'
+import type { AttentionNode, Layouts } from './attention-node.js'
 import type { BufferPool } from './buffer-pool.js'
 import type { CutAttention } from './cut.js'
 import { cannotCut } from './errors.js'
+import type { HostFacts } from './host-check.js'
 
 /** One method, or one for calls of many tokens and another for calls of one token. */
 export type AttentionMethod =
@@ -40,8 +42,11 @@ export interface AttentionEvent {
 
 export interface AttentionCall {
   readonly tensors: Readonly<Record<'q' | 'k' | 'v', OrtTensor>>
-  /** What the model says key_length is, when it does. */
-  readonly keyLength: number | undefined
+  readonly facts: HostFacts
+  /** Tokens before the new ones, where that is fed; 0 without a past. */
+  readonly pastLength: number
+  /** Where past keys and values are, and the new ones go; undefined where k and v hold both. */
+  readonly cache: ContiguousKVCache | undefined
   readonly pool: BufferPool
   readonly signal: AbortSignal | undefined
   readonly onAttention: ((event: AttentionEvent) => void | Promise<void>) | undefined
@@ -51,15 +56,21 @@ export interface AttentionOutput {
   /** From the pool. */
   readonly buffer: GPUBuffer
   readonly dtype: DType
-  /** [batch, query_length, query_heads · head_dim] */
-  readonly dims: readonly [number, number, number]
+  /** Of [batch, query_length, query_heads · head_dim], or of the four axes that the graph has there. */
+  readonly dims: readonly number[]
+}
+
+interface Compiled {
+  readonly prefill: SparseAttention
+  readonly decode: SparseAttention
 }
 
 /** An attention of the model that a method computes. */
 export class ReplacedAttention {
   readonly prefill: ConfiguredMethod
   readonly decode: ConfiguredMethod
-  #compiled: { readonly prefill: SparseAttention; readonly decode: SparseAttention } | undefined
+  /** By causality: a mask that a run is fed may be another than its form promised. */
+  readonly #compiled = new Map<boolean, Compiled>()
   #headDim: number | undefined
 
   constructor(
@@ -80,21 +91,22 @@ export class ReplacedAttention {
 
   /** Compiles for a head dim, which may be known before the first call. */
   async prepare(headDim: number, dtype: DType): Promise<void> {
-    await this.#compile(headDim, dtype)
+    await this.#compile(headDim, dtype, this.cut.found.node.causal)
   }
 
-  async #compile(headDim: number, dtype: DType): Promise<{ prefill: SparseAttention; decode: SparseAttention }> {
-    const known = this.#compiled
+  async #compile(headDim: number, dtype: DType, causal: boolean): Promise<Compiled> {
+    const known = this.#compiled.get(causal)
     // Another head dim or dtype than compiled for is refused by the attention itself.
     if (known) return known
-    const { queryHeads, kvHeads, causal, scale } = this.cut.found.node
+    const { queryHeads, kvHeads, scale } = this.cut.found.node
     const config = { queryHeads, kvHeads, headDim, dtype, causal, ...(scale === undefined ? {} : { scale }) }
     const prefill = await this.runtime.use(this.prefill, config)
     try {
       const decode = this.decode === this.prefill ? prefill : await this.runtime.use(this.decode, config)
       this.#headDim = headDim
-      this.#compiled = { prefill, decode }
-      return this.#compiled
+      const compiled = { prefill, decode }
+      this.#compiled.set(causal, compiled)
+      return compiled
     } catch (error) {
       prefill.dispose()
       throw error
@@ -106,11 +118,12 @@ export class ReplacedAttention {
    *
    * @throws UNSUPPORTED, INVALID_SHAPE naming the node, and what the method throws
    */
-  async run({ tensors, keyLength, pool, signal, onAttention }: AttentionCall): Promise<AttentionOutput> {
+  async run(call: AttentionCall): Promise<AttentionOutput> {
+    const { tensors, pool, signal, onAttention, cache } = call
     const { node } = this.cut.found
-    const shape = callShape(this.cut, tensors, keyLength)
-    const { batch, queryLength, headDim } = shape
-    const { prefill, decode } = await this.#compile(headDim, shape.dtype)
+    const shape = callShape(this.cut, call)
+    const { batch, queryLength, headDim, dtype } = shape
+    const { prefill, decode } = await this.#compile(headDim, dtype, shape.causal)
     const attention = queryLength === 1 ? decode : prefill
     const taken: GPUBuffer[] = []
     const take = (sizeBytes: number) => {
@@ -118,17 +131,23 @@ export class ReplacedAttention {
       taken.push(buffer)
       return buffer
     }
-    const dims = [batch, queryLength, node.queryHeads * headDim] as const
-    const sizeBytes = batch * queryLength * node.queryHeads * headDim * bytesPerElement[shape.dtype]
-    const buffer = pool.take(sizeBytes)
+    const { layouts } = this.cut
+    const out = { batch, heads: node.queryHeads, length: queryLength, headDim }
+    const dims = dimsOf(out, layouts.out)
+    const buffer = pool.take(batch * queryLength * node.queryHeads * headDim * bytesPerElement[dtype])
     try {
-      const view = (part: 'q' | 'k' | 'v') =>
-        viewHeads(this.#onGpu(tensors[part], take), shape.dtype, tensors[part].dims, headDim)
+      const view = (part: 'q' | 'k' | 'v', length?: number) => {
+        const { dims } = tensors[part]
+        const heads = part === 'q' ? node.queryHeads : node.kvHeads
+        const { axes, layout } = axesOf(dims, heads, layouts[part])!
+        return viewHeads(this.#onGpu(tensors[part], take), dtype, axes, layout, length)
+      }
+      const keys = cache ? this.#append(cache, view('k'), view('v'), shape.keyLength) : undefined
       const call = {
         q: view('q'),
-        k: view('k'),
-        v: view('v'),
-        out: viewHeads(buffer, shape.dtype, dims, headDim),
+        k: keys?.k ?? view('k', shape.keyLength),
+        v: keys?.v ?? view('v', shape.keyLength),
+        out: viewHeads(buffer, dtype, out, layouts.out),
         lse: tensorView(take(batch * node.queryHeads * queryLength * 4), 'f32', [batch, node.queryHeads, queryLength]),
       }
       if (onAttention) await this.runtime.idle()
@@ -142,13 +161,31 @@ export class ReplacedAttention {
         const attentionMs = performance.now() - start
         await onAttention({ node: this.node, method: attention.id, ...call, plan, attentionMs })
       }
-      return { buffer, dtype: shape.dtype, dims }
+      return { buffer, dtype, dims }
     } catch (error) {
       pool.give(buffer)
       throw error
     } finally {
       for (const each of taken) pool.give(each)
     }
+  }
+
+  /** Puts new keys and values behind those held, and shows as many as the attention sees. */
+  #append(
+    cache: ContiguousKVCache,
+    k: Tensor,
+    v: Tensor,
+    keyLength: number,
+  ): { readonly k: Tensor; readonly v: Tensor } {
+    const { device } = this.runtime
+    const encoder = device.createCommandEncoder({ label: `append to the KV cache of ${this.node.name}` })
+    cache.append(encoder, k, v)
+    device.queue.submit([encoder.finish()])
+    const seen = (held: Tensor) => {
+      const [batch, heads, , headDim] = held.shape as readonly [number, number, number, number]
+      return { ...held, shape: [batch, heads, keyLength, headDim] }
+    }
+    return { k: seen(cache.keys()), v: seen(cache.values()) }
   }
 
   /** The tensor's buffer; what lies on the CPU is uploaded. */
@@ -161,17 +198,22 @@ export class ReplacedAttention {
   }
 
   dispose(): void {
-    this.#compiled?.prefill.dispose()
-    this.#compiled?.decode.dispose()
-    this.#compiled = undefined
+    for (const { prefill, decode } of this.#compiled.values()) {
+      prefill.dispose()
+      decode.dispose()
+    }
+    this.#compiled.clear()
   }
 }
 
 interface CallShape {
   readonly batch: number
   readonly queryLength: number
+  /** Keys that may be seen: those of the past included, those that no query sees left out. */
+  readonly keyLength: number
   readonly headDim: number
   readonly dtype: DType
+  readonly causal: boolean
 }
 
 /** onnxruntime-web's type of a tensor as ours. */
@@ -181,33 +223,36 @@ export function dtypeOf(type: string, node: string): DType {
   throw cannotCut(node, `its tensors are ${type}, only float32 and float16 are supported`)
 }
 
-/** Checks the tensors of one call against the node and each other. */
-function callShape(cut: CutAttention, { q, k, v }: AttentionCall['tensors'], keyLength: number | undefined): CallShape {
-  const { node, args } = cut.found
+/** Checks the tensors of one call against the node, each other and the mask. */
+function callShape(cut: CutAttention, { tensors: { q, k, v }, facts, pastLength, cache }: AttentionCall): CallShape {
+  const { node, args, upperLeft } = cut.found
   const dtype = dtypeOf(q.type, node.name)
   // A bias is for keys of three axes, and added to others it would come out wrong.
   const raw = args.pastKey === '' && args.presentKey === ''
-  for (const [part, { dims }, heads] of [
-    ['query', q, node.queryHeads],
-    ['key', k, node.kvHeads],
-    ['value', v, node.kvHeads],
-  ] as const) {
-    const threeAxes = dims.length === 3 && dims[2]! % heads === 0
-    const fourAxes = dims.length === 4 && dims[1] === heads && part !== 'query' && !(args.bias !== '' && raw)
-    if (dims.includes(0) || !(threeAxes || fourAxes)) {
+  const fused = node.opType === 'GroupQueryAttention' || node.opType === 'MultiHeadAttention'
+  const read = (part: 'q' | 'k' | 'v', { dims }: OrtTensor) => {
+    const heads = part === 'q' ? node.queryHeads : node.kvHeads
+    const axes = axesOf(dims, heads, cut.layouts[part])?.axes
+    const refused = fused && dims.length === 4 && (part === 'q' || (args.bias !== '' && raw))
+    if (dims.includes(0) || !axes || refused) {
       throw new SparseAttentionError('INVALID_SHAPE', {
-        message: `The ${part} of node ${node.name} has the shape [${dims}] with ${heads} heads.`,
+        message: `The ${{ q: 'query', k: 'key', v: 'value' }[part]} of node ${node.name} has the shape [${dims}] with ${heads} heads.`,
         fix: `Feed inputs that give it [batch, length, ${heads} · head_dim] with every size at least 1.`,
         where: node.name,
       })
     }
+    return axes
   }
-  const [batch, queryLength, width] = q.dims as readonly [number, number, number]
-  const keys = k.dims[k.dims.length === 3 ? 1 : 2]!
-  if (keyLength !== undefined && keys !== keyLength) {
+  const query = read('q', q)
+  const key = read('k', k)
+  read('v', v)
+  const { batch, length: queryLength, headDim } = query
+  const keys = key.length + (cache?.length ?? 0)
+  const told = facts.keyLength(cut.found)
+  if (told !== undefined && keys !== told) {
     throw cannotCut(
       node.name,
-      `its past and new keys are ${keys} together, but total_sequence_length is ${keyLength}; a past that is longer than ` +
+      `its past and new keys are ${keys} together, but total_sequence_length is ${told}; a past that is longer than ` +
         'what it holds is not supported',
     )
   }
@@ -215,14 +260,64 @@ function callShape(cut: CutAttention, { q, k, v }: AttentionCall['tensors'], key
   if (node.opType === 'MultiHeadAttention' && node.causal && args.pastKey === '' && keys !== queryLength) {
     throw cannotCut(node.name, `it is unidirectional with ${queryLength} queries and ${keys} keys, but without a past`)
   }
-  return { batch, queryLength, headDim: width / node.queryHeads, dtype }
+  const shown = facts.visibility(cut.found, { queryLength, keyLength: keys })
+  const masked = shown === undefined || shown === 'either' ? node.causal : shown === 'causal'
+  const common = { batch, queryLength, headDim, dtype }
+  if (!upperLeft) return { ...common, keyLength: keys, causal: masked }
+  // Its queries see keys up to their own position, counted from the first key, and ours counted from the last: the same
+  // when the keys that no query sees are left out.
+  const visible = (cache?.length ?? pastLength) + queryLength
+  if (visible > keys) {
+    throw cannotCut(
+      node.name,
+      `it is causal with ${queryLength} queries after a past of ${visible - queryLength}, but with only ${keys} keys`,
+    )
+  }
+  return { ...common, keyLength: visible, causal: true }
 }
 
-/** [batch, length, heads · D] or [batch, heads, length, D] memory as [batch, heads, length, D]. */
-function viewHeads(buffer: GPUBuffer, dtype: DType, dims: readonly number[], headDim: number): Tensor {
-  if (dims.length === 4) return tensorView(buffer, dtype, dims)
-  const [batch, length, width] = dims as readonly [number, number, number]
-  return tensorView(buffer, dtype, [batch, width / headDim, length, headDim], {
-    strides: [length * width, headDim, width, 1],
-  })
+interface Axes {
+  readonly batch: number
+  readonly heads: number
+  readonly length: number
+  readonly headDim: number
+}
+
+/** What the axes of q, k or v are; undefined when they do not fit the heads. */
+function axesOf(
+  dims: readonly number[],
+  heads: number,
+  given: Layouts['out'],
+): { readonly axes: Axes; readonly layout: Layouts['out'] } | undefined {
+  const [batch = 0, second = 0, third = 0, last = 0] = dims
+  if (dims.length === 3 && third % heads === 0) {
+    return { axes: { batch, heads, length: second, headDim: third / heads }, layout: 'BLE' }
+  }
+  if (dims.length !== 4) return undefined
+  const [length, found] = given === 'BLHD' ? [second, third] : [third, second]
+  const layout = given === 'BLHD' ? 'BLHD' : 'BHLD'
+  return found === heads ? { axes: { batch, heads, length, headDim: last }, layout } : undefined
+}
+
+function dimsOf({ batch, heads, length, headDim }: Axes, layout: Layouts['out']): number[] {
+  if (layout === 'BLE') return [batch, length, heads * headDim]
+  return layout === 'BLHD' ? [batch, length, heads, headDim] : [batch, heads, length, headDim]
+}
+
+/**
+ * Memory of a layout as [batch, heads, length, D].
+ *
+ * @param shown fewer tokens than there are
+ */
+function viewHeads(
+  buffer: GPUBuffer,
+  dtype: DType,
+  { batch, heads, length, headDim }: Axes,
+  layout: Layouts['out'],
+  shown: number = length,
+): Tensor {
+  const shape = [batch, heads, shown, headDim]
+  const perBatch = heads * length * headDim
+  const [perHead, perToken] = layout === 'BHLD' ? [length * headDim, headDim] : [headDim, heads * headDim]
+  return tensorView(buffer, dtype, shape, { strides: [perBatch, perHead, perToken, 1] })
 }

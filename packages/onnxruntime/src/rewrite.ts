@@ -1,15 +1,18 @@
-import type { FoundAttention } from './attention-node.js'
+import type { FoundAttention, Layouts } from './attention-node.js'
 import type { Graph } from './graph.js'
 import { declaredTensor, MICROSOFT, makeInt64, makeNode, type NodeProto, type TensorProto } from './onnx.js'
+import { shapeInput } from './shape-inputs.js'
 
 /** What takes the place of an attention node: standard nodes up to q, k and v; after them our attention. */
 export interface Rewritten {
   readonly nodes: readonly NodeProto[]
   readonly initializers: readonly TensorProto[]
-  /** Values of [batch, length, heads · head_dim], or k and v of [batch, heads, length, head_dim]. */
+  /** Values of [batch, length, heads · head_dim], or of four axes. */
   readonly q: string
   readonly k: string
   readonly v: string
+  /** How those of four axes lie. */
+  readonly layouts: Layouts
 }
 
 /**
@@ -31,14 +34,17 @@ export function rewriteAttention(graph: Graph, found: FoundAttention, taken: Set
   if (args.bias !== '') [q, k, v] = addBias(write, args.bias, [q, k, v])
   if (node.rotary) {
     // Given positions have been found to be these: see LengthCheck.
-    const positions = firstPosition(write, args.pastKey)
+    const positions = firstPosition(write, found)
     q = rotate(write, graph, found, q, positions, node.queryHeads, 'q')
     k = rotate(write, graph, found, k, positions, node.kvHeads, 'k')
   }
-  if (args.pastKey !== '' || args.presentKey !== '') {
-    k = present(write, k, node.kvHeads, args.pastKey, args.presentKey, 'k')
-    v = present(write, v, node.kvHeads, args.pastValue, args.presentValue, 'v')
+  if (!found.cached && (args.pastKey !== '' || args.presentKey !== '')) {
+    const split = found.layouts.out === 'BLE'
+    k = present(write, k, split ? node.kvHeads : undefined, args.pastKey, args.presentKey, 'k')
+    v = present(write, v, split ? node.kvHeads : undefined, args.pastValue, args.presentValue, 'v')
   }
+  const { layouts } = found
+  if (layouts.k === 'BHDL') k = write.node('Transpose', [k], { perm: [0, 1, 3, 2] }, 'k_rows')
   // Our attention takes outputs of nodes, so that the provider decides where they lie.
   const asOutput = (value: string, part: string) =>
     graph.inputs.has(value) || graph.initializers.has(value) ? write.node('Identity', [value], {}, part) : value
@@ -46,6 +52,7 @@ export function rewriteAttention(graph: Graph, found: FoundAttention, taken: Set
     q: asOutput(q, 'q'),
     k: asOutput(k, 'k'),
     v: asOutput(v, 'v'),
+    layouts: layouts.k === 'BHDL' ? { ...layouts, k: 'BHLD' } : layouts,
     nodes: write.nodes,
     initializers: write.initializers,
   }
@@ -124,9 +131,9 @@ function addBias(write: Writer, bias: string, qkv: [string, string, string]): [s
 }
 
 /** Position of the first new token, int64 [1]: RotaryEmbedding counts on from it. */
-function firstPosition(write: Writer, pastKey: string): string {
+function firstPosition(write: Writer, { args: { pastKey }, cached }: FoundAttention): string {
   if (pastKey === '') return write.int64([0])
-  const shape = write.node('Shape', [pastKey], {}, 'past_shape')
+  const shape = cached ? shapeInput(pastKey) : write.node('Shape', [pastKey], {}, 'past_shape')
   return write.node('Gather', [shape, write.int64([2])], { axis: 0n }, 'past_length')
 }
 
@@ -152,10 +159,25 @@ function rotate(
   )
 }
 
-/** [batch, length, heads · D] → [batch, heads, length, D], after what is past. onnxruntime takes past only with 3 axes. */
-function present(write: Writer, value: string, heads: number, past: string, output: string, part: string): string {
-  const split = write.node('Reshape', [value, write.int64([0, 0, heads, -1])], {}, `${part}_heads`)
+/**
+ * [batch, length, heads · D] → [batch, heads, length, D], after what is past. onnxruntime takes past only with 3 axes.
+ *
+ * @param heads undefined: the value has four axes already
+ */
+function present(
+  write: Writer,
+  value: string,
+  heads: number | undefined,
+  past: string,
+  output: string,
+  part: string,
+): string {
   const named = output === '' ? {} : { output }
+  if (heads === undefined) {
+    if (past === '') return write.node('Identity', [value], {}, `${part}_present`, named)
+    return write.node('Concat', [past, value], { axis: 2n }, `${part}_present`, named)
+  }
+  const split = write.node('Reshape', [value, write.int64([0, 0, heads, -1])], {}, `${part}_heads`)
   if (past === '') return write.node('Transpose', [split], { perm: [0, 2, 1, 3] }, `${part}_present`, named)
   const moved = write.node('Transpose', [split], { perm: [0, 2, 1, 3] }, `${part}_moved`)
   return write.node('Concat', [past, moved], { axis: 2n }, `${part}_present`, named)

@@ -34,6 +34,12 @@ const typedByInput: Readonly<Record<string, number>> = {
  * (floats on the GPU, integers where the host can read them), so a wrong guess costs time and not correctness.
  */
 export function floatValues(graph: Graph): ReadonlySet<string> {
+  const isFloat = (type: number) => type === DataType.FLOAT || type === DataType.FLOAT16
+  return new Set([...elementTypes(graph)].filter(([, type]) => isFloat(type)).map(([name]) => name))
+}
+
+/** ONNX's code of each value's element type: declared, or a guess. */
+export function elementTypes(graph: Graph): ReadonlyMap<string, number> {
   const types = new Map<string, number>()
   for (const [name, info] of graph.declared) {
     const declared = declaredTensor(info)
@@ -45,8 +51,7 @@ export function floatValues(graph: Graph): ReadonlySet<string> {
       if (!types.has(value)) types.set(value, guess(node, index, types))
     }
   }
-  const isFloat = (type: number) => type === DataType.FLOAT || type === DataType.FLOAT16
-  return new Set([...types].filter(([, type]) => isFloat(type)).map(([name]) => name))
+  return types
 }
 
 function guess({ proto }: GraphNode, output: number, types: ReadonlyMap<string, number>): number {
