@@ -5,7 +5,7 @@ export { type AttentionAnswer, type AttentionProblem, attentionOracle, type Mask
 export { type Parameters, pairwise } from './pairwise.js'
 export { type PlainForm, plainAttention, roundTo } from './plain-attention.js'
 export { createRandom, type Random, seedFrom } from './random.js'
-export type { Reference, ReferenceInput, ReferenceSelection } from './reference.js'
+export type { HeadRanking, Reference, ReferenceInput, ReferenceSelection } from './reference.js'
 export { expectSelectionClose, type SelectionRuleOptions } from './selection-rule.js'
 export { type GuardedTensor, guardedLse, guardedTensor, type Layout, uploadTensor } from './tensors.js'
 export { testRuntime } from './test-runtime.js'

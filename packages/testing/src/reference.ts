@@ -19,6 +19,22 @@ export interface ReferenceInput extends AttentionShape {
 }
 
 /**
+ * A ranking made once for a head, of key columns or of diagonals: offset o is the pairs whose key lies o places before the
+ * query's own position, row + Lk − Lq. An entry that is chosen asks for all of its visible pairs. Entries: Lk of a head.
+ */
+export interface HeadRanking {
+  readonly of: 'columns' | 'diagonals'
+  /** u8[B, Hq, Lk]: 1 where the entry is chosen, forced ones included. */
+  readonly kept: Uint8Array
+  /** u8[B, Hq, Lk]: 1 where the entry is chosen whatever its score. */
+  readonly forced: Uint8Array
+  /** f64[B, Hq, Lk], not negative: what the rule ranks, and the mass that an entry stands for. */
+  readonly scores: Float64Array
+  /** f64[B, Hq]: the smallest change of a score that makes the rule choose another set; +∞ when none can. */
+  readonly gap: Float64Array
+}
+
+/**
  * What the selection rule keeps, in float64, and how far each row is from deciding otherwise.
  * nq = ceil(Lq / blockQ), nk = ceil(Lk / blockK). A "row" is one query block of one head.
  */
@@ -51,6 +67,11 @@ export interface ReferenceSelection {
    * scores are too close to call. Absent: `scores`, which then must not be negative.
    */
   readonly mass?: Float64Array
+  /**
+   * Instead of `scores`, for rules that decide once for a head: needs `blockK` 1. Where a head's gap is close, its rows need
+   * not equal `kept`, which may hold more than is asked for, but must cover forced entries and the mass of those chosen.
+   */
+  readonly headRankings?: readonly HeadRanking[]
 }
 
 /** A method's selection rule as plain loops in float64: its meaning. Options arrive filled in with defaults. */

@@ -1,5 +1,5 @@
-import type { HostBlockPlan, HostStripePlan } from '@sparse-attention/core'
-import { expect, test } from 'vitest'
+import type { HostBlockPlan, HostPlan, HostStripePlan } from '@sparse-attention/core'
+import { describe, expect, test } from 'vitest'
 import type { ReferenceSelection } from './reference.js'
 import { expectSelectionClose } from './selection-rule.js'
 
@@ -124,4 +124,82 @@ test('the plan may be of stripes, and the reference of single keys', () => {
   expectSelectionClose(stripes, { ...close, blockK: 1 }, { name, exact: true })
   const other = { ...stripes, indices: Int32Array.of(0, 3, -1) }
   expect(() => expectSelectionClose(other, { ...close, blockK: 1 }, { name, exact: true })).toThrow('{0,3}')
+})
+
+describe('a rule that decides once for a head', () => {
+  /** Two row blocks of 64, 128 keys, causal; the chosen columns over the causal part, offset 0 in the diagonal tiles. */
+  const geometry = { batch: 1, queryHeads: 1, queryLength: 128, keyLength: 128, causal: true }
+  function stripes(columns: readonly number[], tiles: readonly (readonly number[])[] = [[0], [64]]): HostPlan {
+    return {
+      kind: 'stripe',
+      ...geometry,
+      blockQ: 64,
+      heads: 1,
+      lists: [
+        { width: 64, capacity: 2 },
+        { width: 1, capacity: 8 },
+      ],
+      counts: Int32Array.of(...tiles.map((row) => row.length), 0, columns.length),
+      indices: Int32Array.from([
+        ...tiles.flatMap((row) => [...row, ...new Array<number>(2 - row.length).fill(-1)]),
+        ...new Array<number>(8).fill(-1),
+        ...columns,
+        ...new Array<number>(8 - columns.length).fill(-1),
+      ]),
+    }
+  }
+  const entries = (chosen: readonly number[]) => Uint8Array.from({ length: 128 }, (_, n) => Number(chosen.includes(n)))
+  /** Columns 2 and 5 of scores 3 and 2 are chosen; that of 9 has nearly the score of 5, and column 7 a lower one. */
+  function head(gap: number, forced: readonly number[] = []): ReferenceSelection {
+    const kept = new Uint8Array(256)
+    kept.fill(1, 0, 64)
+    kept.fill(1, 128 + 64, 256)
+    for (const column of [2, 5, ...forced]) kept[128 + column] = 1
+    const scores = new Float64Array(128)
+    scores[2] = 3
+    scores[5] = 2
+    scores[9] = 2 - gap
+    scores[7] = 1
+    const columns = {
+      of: 'columns',
+      kept: entries([2, 5]),
+      forced: entries(forced),
+      scores,
+      gap: Float64Array.of(gap),
+    } as const
+    const far = { gap: Float64Array.of(Number.POSITIVE_INFINITY), scores: new Float64Array(128) }
+    const diagonals = { of: 'diagonals', kept: entries([0]), forced: entries([0]), ...far } as const
+    return { blockQ: 64, blockK: 1, kept, headRankings: [columns, diagonals] }
+  }
+
+  test('the same selection passes, and another one is refused where the gap is wide', () => {
+    expectSelectionClose(stripes([2, 5]), head(1), { name, exact: true })
+    expectSelectionClose(stripes([2, 5]), head(1e-6), { name, exact: true })
+    expect(() => expectSelectionClose(stripes([2, 9]), head(1), { name })).toThrow('the selection must be the same')
+    expect(() => expectSelectionClose(stripes([2, 5, 9]), head(1), { name })).toThrow('the selection must be the same')
+  })
+
+  test('a column of the same mass, or one more, passes in a close call, unless scores are exact', () => {
+    expectSelectionClose(stripes([2, 9]), head(1e-6), { name })
+    expectSelectionClose(stripes([2, 5, 9]), head(1e-6), { name })
+    expect(() => expectSelectionClose(stripes([2, 9]), head(1e-6), { name, exact: true })).toThrow('must be the same')
+  })
+
+  test('less mass is refused in a close call', () => {
+    expect(() => expectSelectionClose(stripes([2, 7]), head(1e-6), { name })).toThrow(
+      'the columns it covers hold 0.125',
+    )
+    expect(() => expectSelectionClose(stripes([2]), head(1e-6), { name })).toThrow('the columns it covers hold 0.25')
+  })
+
+  test('a forced column or diagonal that one row misses is refused', () => {
+    expect(() => expectSelectionClose(stripes([2, 9]), head(1e-6, [3]), { name })).toThrow('columns 3, which is forced')
+    expectSelectionClose(stripes([2, 3, 9]), head(1e-6, [3]), { name })
+    const shifted = stripes([2, 9], [[0], [63]])
+    expect(() => expectSelectionClose(shifted, head(1e-6), { name })).toThrow('diagonals 0, which is forced')
+  })
+
+  test('rankings of heads need keys one by one', () => {
+    expect(() => expectSelectionClose(stripes([2]), { ...head(1), blockK: 64 }, { name })).toThrow('need blockK 1')
+  })
 })

@@ -1,10 +1,11 @@
 import { type HostPlan, keptShares, lastVisibleKey } from '@sparse-attention/core'
-import type { ReferenceSelection } from './reference.js'
+import { coveredEntries } from './covered-entries.js'
+import type { HeadRanking, ReferenceSelection } from './reference.js'
 
 /** Two scores closer than this share of the row's largest may come out in either order in float32. */
 const closeCall = 1e-4
 
-/** What a row keeps, as a share of its mass, may then differ by this much. */
+/** What a row keeps, as a share of its mass, may then differ by this much; what a head covers may be this much less. */
 const massTolerance = 1e-3
 
 export interface SelectionRuleOptions {
@@ -18,7 +19,8 @@ export interface SelectionRuleOptions {
  * The rule for selections: a plan keeps the same blocks as the float64 reference in every row whose gap at the cut is
  * more than 1e-4 of its largest score; in other rows it keeps the same mass within 1e-3; on inputs with exact scores it
  * is the same everywhere. Forced blocks are always in. Blocks without a visible pair do not count. The plan may be of any
- * kind, as long as it keeps or skips each of the reference's blocks whole.
+ * kind, as long as it keeps or skips each of the reference's blocks whole. Where rules decide once for a head, a close call
+ * is one of the head: it then covers entries of the mass that the reference chooses, less at most 1e-3, and forced ones.
  *
  * @throws Error naming the case, the row, both selections and the gap
  */
@@ -28,6 +30,8 @@ export function expectSelectionClose(
   { name, exact = false }: SelectionRuleOptions,
 ): void {
   const { blockQ, blockK } = reference
+  if (reference.headRankings && blockK !== 1)
+    throw new Error(`${name}: rankings of heads need blockK 1, not ${blockK}.`)
   const queryBlocks = Math.ceil(plan.queryLength / blockQ)
   const keyBlocks = Math.ceil(plan.keyLength / blockK)
   const shares = keptShares(plan, blockQ, blockK)
@@ -41,7 +45,42 @@ export function expectSelectionClose(
 
   for (let b = 0; b < plan.batch; b++) {
     for (let h = 0; h < plan.queryHeads; h++) {
-      for (let a = 0; a < queryBlocks; a++) checkRow(b, h, a)
+      if (reference.headRankings && !exact && closeHead(reference.headRankings, b, h))
+        checkHead(reference.headRankings, b, h)
+      else for (let a = 0; a < queryBlocks; a++) checkRow(b, h, a)
+    }
+  }
+
+  function closeHead(rankings: readonly HeadRanking[], b: number, h: number): boolean {
+    const head = b * plan.queryHeads + h
+    return rankings.some(({ scores, gap }) => {
+      const largest = scores
+        .subarray(head * plan.keyLength, (head + 1) * plan.keyLength)
+        .reduce((a, x) => Math.max(a, x), 0)
+      return gap[head]! <= closeCall * largest
+    })
+  }
+
+  function checkHead(rankings: readonly HeadRanking[], b: number, h: number): void {
+    const head = b * plan.queryHeads + h
+    const rows = shares.subarray(head * queryBlocks * keyBlocks, (head + 1) * queryBlocks * keyBlocks)
+    for (const { of, kept, forced, scores } of rankings) {
+      const covered = coveredEntries(of, rows, plan, blockQ)
+      const mass = { all: 0, chosen: 0, covered: 0 }
+      for (let n = 0; n < plan.keyLength; n++) {
+        const at = head * plan.keyLength + n
+        if (forced[at] && !covered[n])
+          throw new Error(`${name}: head ${h}, batch ${b}, does not cover ${of} ${n}, which is forced.`)
+        mass.all += scores[at]!
+        if (kept[at]) mass.chosen += scores[at]!
+        if (covered[n]) mass.covered += scores[at]!
+      }
+      const less = (mass.chosen - mass.covered) / (mass.all || 1)
+      if (!(less <= massTolerance)) {
+        throw new Error(
+          `${name}: head ${h}, batch ${b}, has a close call, but the ${of} it covers hold ${less} less of their mass than those of the reference, more than ${massTolerance}.`,
+        )
+      }
     }
   }
 

@@ -78,5 +78,6 @@ export function blockSize<Options extends MethodOptions>(
     },
     factory().options,
   )
-  return { q: blockQ, k: blockK }
+  // Stripes and pages are smaller than the tiles of the attention kernel, around which lengths break it.
+  return { q: blockQ, k: Math.max(blockK, 64) }
 }
