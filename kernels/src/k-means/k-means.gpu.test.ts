@@ -206,7 +206,7 @@ describe('k-means', () => {
   })
 
   test('refuses no iterations and too many clusters', async () => {
-    await expect(kMeans(runtime, { dtype: 'f32', headDim: 8 }, 5000)).rejects.toMatchObject({ where: 'bins' })
+    await expect(kMeans(runtime, { dtype: 'f32', headDim: 8 }, 5000)).rejects.toMatchObject({ where: 'clusters' })
     const x = integers(16, 0, 1)
     const problem = { batch: 1, heads: 1, length: 1, headDim: 16, clusters: 1, dtype: 'f32', x } as const
     await expect(cluster({ ...problem, start: { rows: [0] } }, 0)).rejects.toMatchObject({ where: 'iterations' })

@@ -1,5 +1,6 @@
 import type { AttentionConfig, AttentionFrame, BufferSlice, Dispatch, Runtime, Tensor } from '@sparse-attention/core'
 import { countingSort } from '../counting-sort/counting-sort.js'
+import { MOST_BINS } from '../counting-sort/emit.js'
 import { segmentedMean } from '../segmented-mean/segmented-mean.js'
 import { checkInteger } from '../shared/check.js'
 import { nearestCentroid } from './nearest-centroid.js'
@@ -48,6 +49,7 @@ export async function kMeans(
   config: Pick<AttentionConfig, 'dtype' | 'headDim'>,
   clusters: number,
 ): Promise<KMeans> {
+  checkInteger('clusters', clusters, 1, MOST_BINS)
   const [label, sort, mean] = await Promise.all([
     nearestCentroid(runtime, config),
     countingSort(runtime, clusters),
