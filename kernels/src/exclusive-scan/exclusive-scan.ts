@@ -4,6 +4,9 @@ import { workgroupRanges } from '../shared/grid.js'
 import { packUniforms } from '../shared/uniforms.js'
 import { emitScanBlocks, emitScanReduce, exclusiveScanUniforms, SCAN_BLOCK } from './emit.js'
 
+/** Up to here one workgroup is done before three dispatches would be. */
+const SERIAL_LENGTH = 4 * SCAN_BLOCK
+
 /**
  * @param frame  for scratch: a sum for every 2048 elements
  * @param data   u32 [length], replaced by its scan
@@ -16,7 +19,7 @@ export type ExclusiveScan = (
 
 /**
  * Replaces every u32 by the sum of those before it, modulo 2^32, at any length: sums of blocks, their scan, and the scan
- * of each block from there. Three dispatches, or one for at most 2048 elements; no workgroup waits for another.
+ * of each block from there. Three dispatches, or one for at most 8192 elements; no workgroup waits for another.
  *
  * Cost: 3 additions an element; two reads and a write.
  *
@@ -39,7 +42,7 @@ export async function exclusiveScan(runtime: Runtime): Promise<ExclusiveScan> {
   return (frame, data, length) => {
     checkInteger('length', length, 1, 2 ** 32 - 1)
     checkWords('data', data, length)
-    if (length <= SCAN_BLOCK) return [serially(data, length)]
+    if (length <= SERIAL_LENGTH) return [serially(data, length)]
     const count = Math.ceil(length / SCAN_BLOCK)
     const sums = frame.scratch(count * 4)
     const { operationsPerDispatch } = runtime.work
