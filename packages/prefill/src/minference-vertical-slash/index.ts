@@ -1,0 +1,1 @@
+export { type MinferenceVerticalSlashOptions, minferenceVerticalSlash } from './method.js'
