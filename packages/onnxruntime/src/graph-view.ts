@@ -49,7 +49,7 @@ export class GraphView {
     // A graph has no cycles, so this ends.
     for (;;) {
       const node = this.#producers.get(source)
-      if (!node || !isOp(node, 'Identity')) return source
+      if (!node || !onlyRenames(node)) return source
       source = node.proto.input[0]!
     }
   }
@@ -92,6 +92,11 @@ export class GraphView {
     if (list?.name === 'value_ints' && list.ints.length <= MAX_CONSTANT) return list.ints.map(Number)
     return undefined
   }
+}
+
+/** Exporters write a Concat of one value, too. */
+function onlyRenames(node: GraphNode): boolean {
+  return isOp(node, 'Identity') || (isOp(node, 'Concat') && node.proto.input.length === 1)
 }
 
 /** A node of a standard operator. */

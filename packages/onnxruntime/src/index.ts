@@ -1,5 +1,6 @@
 export type { AttentionNode, AttentionOpType } from './attention-node.js'
 export type { LoadOptions, LoadProgress, OutputLocation } from './load.js'
 export { AttentionModel, type ModelDescription, type ModelRunOptions } from './model.js'
+export { ModelCache, type ModelCacheOptions } from './model-cache.js'
 export type { Ort, Provider, SessionOptions } from './ort.js'
 export type { AttentionEvent, AttentionMethod } from './replaced-attention.js'

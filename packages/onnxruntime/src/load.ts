@@ -11,6 +11,7 @@ import { Engine, type Ort, outputTypes, type Provider, type SessionOptions } fro
 import { pieceModel, type ValueType } from './piece-model.js'
 import { type AttentionMethod, dtypeOf, ReplacedAttention } from './replaced-attention.js'
 import { floatValues } from './value-types.js'
+import { type CachedAttention, withCache } from './with-cache.js'
 
 /** Where a tensor is returned. */
 export type OutputLocation = 'cpu' | 'gpu-buffer'
@@ -40,6 +41,12 @@ export interface LoadOptions {
    * attentions on the GPU, ready to be fed back, everything else on the CPU. With 'wasm' all are on the CPU.
    */
   readonly preferredOutputLocation?: OutputLocation | Readonly<Record<string, OutputLocation>>
+  /**
+   * Keys and values of past tokens stay on our side, in a cache that `createCache` makes and each run is given, so that a
+   * token costs the same however many came before. The inputs and outputs that hold past and present are no more. Default
+   * false: they are fed and returned, as in the file.
+   */
+  readonly cache?: boolean
   /** Passed on to onnxruntime-web. Default `logSeverityLevel` 3: errors only. */
   readonly sessionOptions?: SessionOptions
   readonly signal?: AbortSignal
@@ -69,6 +76,8 @@ export interface LoadedModel {
   readonly lastUse: ReadonlyMap<string, number>
   readonly host: HostCheck
   readonly location: (output: string) => OutputLocation
+  /** Attentions whose past is in a cache. */
+  readonly cached: readonly CachedAttention[]
 }
 
 /** Reads, checks and cuts a model, then loads its pieces and compiles the methods; what fails leaves nothing behind. */
@@ -78,13 +87,19 @@ export async function loadModel(
   bytes: Uint8Array,
   options: LoadOptions,
 ): Promise<LoadedModel> {
-  const graph = readGraph(parseModel(bytes))
-  const found = findAttentions(graph)
-  if (found.length === 0) throw noAttention(graph)
+  const file = readGraph(parseModel(bytes))
+  const found = findAttentions(file)
+  if (found.length === 0) throw noAttention(file)
   const choices = found.map((each) => choose(each, options))
   checkChoices(choices)
-  const methods = new Map(choices.flatMap(({ found, method }) => (method ? [[found, method]] : [])))
-  const cut = cutGraph(graph, [...methods.keys()])
+  const replaced = choices.filter(({ method }) => method)
+  const given = replaced.map(({ found }) => found)
+  const { graph, attentions, cached } = options.cache
+    ? withCache(file, given)
+    : { graph: file, attentions: given, cached: [] }
+  const methods = new Map(attentions.map((found, index) => [found, replaced[index]!.method!]))
+  const cut = cutGraph(graph, attentions)
+  checkPast(cut, cached)
   const provider = chooseProvider(options.provider, runtime)
   const loader = new Loader(runtime, ort, graph, cut, methods, provider, options)
   try {
@@ -94,8 +109,9 @@ export async function loadModel(
     throw error
   }
   const { engine, levels, host, location } = loader
-  const { inputs, outputs } = graph
-  return { engine, inputs, outputs, choices, levels, lastUse: cut.lastUse, host, location }
+  const { outputs } = graph
+  const inputs = new Map([...graph.inputs].filter(([name]) => !graph.shapeInputs.has(name)))
+  return { engine, inputs, outputs, choices, levels, lastUse: cut.lastUse, host, location, cached }
 }
 
 /** Frees sessions and compiled methods. */
@@ -147,6 +163,20 @@ function checkChoices(choices: readonly Choice[]): void {
   const chosen = choices.some(({ method }) => method)
   const asked = refused.find(({ found, reason }) => reason === found.node.obstacle)
   if (!chosen && asked) throw cannotCut(asked.found.node.name, asked.reason)
+}
+
+/** Nothing but attention may need past keys and values that are fed no more. */
+function checkPast(cut: Cut, cached: readonly CachedAttention[]): void {
+  const fed = new Set([...cut.levels.flatMap(({ piece }) => piece?.inputs ?? []), ...(cut.host?.inputs ?? [])])
+  for (const { found, pastKey, pastValue } of cached) {
+    const needed = [pastKey, pastValue].find((value) => fed.has(value))
+    if (needed !== undefined) {
+      throw cannotCut(
+        found.node.name,
+        `its past '${needed}' is needed by other nodes than attention, so it cannot be cached`,
+      )
+    }
+  }
 }
 
 class Loader {

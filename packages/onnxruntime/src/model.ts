@@ -5,11 +5,14 @@ import { BufferPool } from './buffer-pool.js'
 import { checkFeeds, checkOutputs } from './feeds.js'
 import type { HostFacts } from './host-check.js'
 import { type LoadedLevel, type LoadedModel, type LoadOptions, loadModel, release } from './load.js'
+import { ModelCache, type ModelCacheOptions } from './model-cache.js'
 import type { Ort, Provider } from './ort.js'
 import type { AttentionEvent, AttentionOutput, ReplacedAttention } from './replaced-attention.js'
 import { Values } from './values.js'
 
 export interface ModelRunOptions {
+  /** Where past tokens are, and the new ones go. Needed by, and only by, a model that is loaded with `cache: true`. */
+  readonly cache?: ModelCache
   /** Outputs to return. Default: all of the graph's. */
   readonly outputs?: readonly string[]
   /** Stops before the next piece or submit; the call rejects with the signal's reason and frees what it made. */
@@ -81,6 +84,18 @@ export class AttentionModel implements AsyncDisposable {
     return this.#model.outputs
   }
 
+  /**
+   * Memory for the tokens of one conversation. A model may have several; each is the caller's to dispose.
+   *
+   * @throws INVALID_ARGUMENT for a model that is not loaded with `cache: true`, or sizes that are none; LIMIT_EXCEEDED
+   */
+  async createCache(options: ModelCacheOptions): Promise<ModelCache> {
+    if (this.#disposed) throw disposed()
+    const { cached, engine } = this.#model
+    if (cached.length === 0) throw wrongCache('The model is not loaded for a cache.', 'Load it with cache: true.')
+    return ModelCache.create(engine.runtime, cached, options)
+  }
+
   describe(): ModelDescription {
     const { engine, levels, choices } = this.#model
     const replaced = new Map(levels.flatMap(({ attentions }) => attentions.map((each) => [each.node.layer, each])))
@@ -127,8 +142,10 @@ export class AttentionModel implements AsyncDisposable {
     engine.runtime.assertUsable()
     checkFeeds(inputs, feeds, engine.provider)
     const requested = new Set(checkOutputs(outputs, options.outputs))
-    const facts = await this.#model.host.read(feeds)
-    const values = new Values(feeds)
+    const cache = this.#checkCache(options.cache)
+    const given = cache ? { ...feeds, ...cache.begin(engine.ort) } : feeds
+    const facts = await this.#model.host.read(given)
+    const values = new Values(given)
     try {
       for (const [index, level] of levels.entries()) {
         options.signal?.throwIfAborted()
@@ -136,10 +153,26 @@ export class AttentionModel implements AsyncDisposable {
         for (const attention of level.attentions) await this.#attend(attention, values, facts, feeds, options)
         for (const [value, last] of lastUse) if (last === index && !requested.has(value)) values.free(value)
       }
-      return await this.#collect(requested, values, feeds)
+      const results = await this.#collect(requested, values, feeds)
+      cache?.commit()
+      return results
     } finally {
       values.freeAll()
     }
+  }
+
+  #checkCache(cache: ModelCache | undefined): ModelCache | undefined {
+    const { cached } = this.#model
+    if (cache && cached.length === 0) {
+      throw wrongCache('The model is not loaded for a cache.', 'Load it with cache: true, or feed the past.')
+    }
+    if (!cache && cached.length > 0) {
+      throw wrongCache('The model is loaded for a cache, and the run is given none.', 'Pass one of createCache.')
+    }
+    if (cache && cache.owner !== cached) {
+      throw wrongCache('The cache belongs to another model.', 'Pass one of this model, made by createCache.')
+    }
+    return cache
   }
 
   async #runPiece(level: LoadedLevel, values: Values, requested: ReadonlySet<string>): Promise<void> {
@@ -156,14 +189,14 @@ export class AttentionModel implements AsyncDisposable {
     values: Values,
     facts: HostFacts,
     feeds: Readonly<Record<string, Tensor>>,
-    { signal, onAttention }: ModelRunOptions,
+    { signal, onAttention, cache }: ModelRunOptions,
   ): Promise<void> {
     const { q, k, v, output, found } = attention.cut
     const result = await attention.run({
       tensors: { q: values.get(q), k: values.get(k), v: values.get(v) },
       facts,
       pastLength: feeds[found.args.pastKey]?.dims[2] ?? 0,
-      cache: undefined,
+      cache: cache?.layer(found.node.layer),
       pool: this.#pool,
       signal,
       onAttention,
@@ -239,4 +272,8 @@ function disposed(): SparseAttentionError {
     fix: 'Load it again.',
     where: 'model',
   })
+}
+
+function wrongCache(message: string, fix: string): SparseAttentionError {
+  return new SparseAttentionError('INVALID_ARGUMENT', { message, fix, where: 'cache' })
 }
