@@ -45,7 +45,12 @@ export { type RowSoftmax, rowSoftmax } from './row-softmax/row-softmax.js'
 export { type RowStatistics, rowStatistics, type ScoreRows } from './row-statistics/row-statistics.js'
 export { type SampledScores, sampledScores } from './sampled-scores/sampled-scores.js'
 export { type RowGroups, type SegmentedMean, segmentedMean } from './segmented-mean/segmented-mean.js'
-export { type SelectTopK, selectTopK } from './select-top-k/select-top-k.js'
+export {
+  type SelectTopK,
+  type SelectTopKKernelOptions,
+  selectTopK,
+  type TopKPerHead,
+} from './select-top-k/select-top-k.js'
 export { type SelectTopP, selectTopP } from './select-top-p/select-top-p.js'
 export { entryPlan, newBlockPlan } from './shared/block-plan.js'
 export { type HeadRange, headRanges, type RowSource, type SampledRows } from './shared/sampled-rows.js'

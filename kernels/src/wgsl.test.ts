@@ -45,7 +45,7 @@ const kernels = [
   emitSelectTopP(true),
   emitBlockPool({ ...example, dtype: 'f16', mode: 'mean' }),
   emitPooledScores(example),
-  emitSelectTopK({ causal: true, invocations: 64 }),
+  emitSelectTopK({ causal: true, invocations: 64, perHead: false }),
   emitAppendRows(),
   emitScanReduce(),
   emitScanBlocks({ offsets: false }),
@@ -82,7 +82,7 @@ test('kernels fit the default limits of WebGPU', () => {
     emitBitmapToList(),
     emitListToBitmap(),
     emitDispatchArguments(),
-    emitSelectTopK({ causal: false, invocations: 256 }),
+    emitSelectTopK({ causal: false, invocations: 256, perHead: true }),
     emitColumnSums(),
     emitDiagonalSums('given'),
     ...heads.flatMap((headDim) => [

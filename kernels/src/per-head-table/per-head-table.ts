@@ -4,8 +4,9 @@ import { type BufferSlice, type OptionValue, type Runtime, SparseAttentionError 
 export interface PerHeadTable {
   /** f32 [layers · Hq] */
   readonly slice: BufferSlice
-  /** Smallest value in the table. */
+  /** Smallest and largest value in the table. */
   readonly min: number
+  readonly max: number
   /** @throws INVALID_ARGUMENT for a layer that the table does not have */
   layer(layer: number | undefined): number
   dispose(): void
@@ -30,6 +31,7 @@ export function perHeadTable(runtime: Runtime, name: string, value: OptionValue,
   return {
     slice: { buffer: tensor.buffer, offsetBytes: 0, sizeBytes: tensor.buffer.size },
     min: Math.min(...values),
+    max: Math.max(...values),
     layer(layer = 0) {
       if (!Array.isArray(value)) return 0
       if (!Number.isSafeInteger(layer) || layer < 0 || layer >= rows.length) {

@@ -6,7 +6,10 @@ import { uniformStruct } from '../shared/uniforms.js'
 
 export const selectTopKUniforms = {
   ...blockGridUniforms,
+  /** k of all heads; or, per head, that of head h is top_ks[first_k + h % table_heads]. */
   top_k: 'u32',
+  first_k: 'u32',
+  table_heads: 'u32',
   /** First query block of this chunk, and query blocks of the chunk: the rows of `scores` per head. */
   first_row: 'u32',
   rows: 'u32',
@@ -16,10 +19,12 @@ export interface SelectTopKOptions {
   readonly causal: boolean
   /** Of a workgroup: 64, or 256 for few long rows. */
   readonly invocations: 64 | 256
+  /** Read k from a table of heads. */
+  readonly perHead: boolean
 }
 
 /** Top-k selection of blocks without a sort, packed into the plan's bitmap: one workgroup a row of blocks. */
-export function emitSelectTopK({ causal, invocations }: SelectTopKOptions): KernelSource {
+export function emitSelectTopK({ causal, invocations, perHead }: SelectTopKOptions): KernelSource {
   const binsEach = 256 / invocations
   const code = `\
 // Top-k over block scores: adds to each row's forced blocks those of largest score until it holds k, forced ones
@@ -35,7 +40,7 @@ ${uniformStruct('Uniforms', selectTopKUniforms)}
 @group(0) @binding(0) var<uniform> u: Uniforms;
 @group(0) @binding(1) var<storage, read> scores: array<u32>; // bits of f32, so that NaN and −0 arrive as they are
 @group(0) @binding(2) var<storage, read_write> plan: array<u32>;
-
+${perHead ? '@group(0) @binding(3) var<storage, read> top_ks: array<f32>; // rounded down\n' : ''}
 const NOTHING = 0xffffffffu; // above the key of every score
 
 var<workgroup> bins: array<atomic<u32>, 256>;
@@ -64,7 +69,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   forced = 0u;
   for (var i = 0u; i < ${invocations}u; i++) { forced += counts[i]; }
   // Blocks to add: the others, as far as there is room.
-  let wanted = min(u.top_k - min(forced, u.top_k), visible - min(forced, visible));
+  let top_k = ${perHead ? 'u32(top_ks[u.first_k + workgroup.y % u.table_heads])' : 'u.top_k'};
+  let wanted = min(top_k - min(forced, top_k), visible - min(forced, visible));
 
   // The key of the wanted-th of the others, and how many of them are above it.
   var cut = 0u;
@@ -113,7 +119,7 @@ ${packSelection({
   return {
     label: 'select-top-k',
     code,
-    bindings: ['uniform', 'read', 'read_write'],
+    bindings: ['uniform', 'read', 'read_write', ...(perHead ? (['read'] as const) : [])],
     workgroupSize: invocations,
     workgroupBytes: 256 * 4 + 2 * invocations * 4 + 8,
   }

@@ -133,4 +133,24 @@ describe('top-k selection', () => {
       }
     },
   )
+
+  test('a k for each head, the same in every batch entry, rounded down; a number is refused then', async () => {
+    const select = await selectTopK(runtime, false, { perHead: true })
+    using memory = testMemory(runtime)
+    const plan = entryPlan(6, 100, memory.words(6 * 4))
+    const values = memory.words(Float32Array.of(99, 3.9, 0, 4194304))
+    const scores = memory.words(Float32Array.from({ length: 600 }, gaussian))
+    const chunk = { firstRow: 0, rows: 1, columns: 100 }
+    await memory.submit([select(plan, chunk, scores, { values, first: 1, heads: 3 })])
+    const bits = await memory.read(plan.bitmap)
+    const counts = Array.from({ length: 6 }, (_, h) => {
+      const words = [...bits.subarray(h * 4, (h + 1) * 4)]
+      return words.reduce((sum, word) => sum + word.toString(2).replaceAll('0', '').length, 0)
+    })
+    expect(counts).toEqual([3, 0, 100, 3, 0, 100])
+    const refusal = expect.objectContaining({ code: 'INVALID_ARGUMENT', where: 'topK' })
+    expect(() => select(plan, chunk, scores, 3)).toThrow(refusal)
+    const numbers = await selectTopK(runtime, false)
+    expect(() => numbers(plan, chunk, scores, { values, first: 0, heads: 3 })).toThrow(refusal)
+  })
 })
