@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { attendCommand } from './commands/attend.js'
+import { benchCommand } from './commands/bench.js'
 import { compareCommand } from './commands/compare.js'
 import { demoPrefillCommand } from './commands/demo-prefill.js'
 import { demoTasksCommand } from './commands/demo-tasks.js'
@@ -20,12 +21,12 @@ export function createProgram(terminal: Terminal): Command {
   })
   const program = new Command('sparse-attention')
     .description(
-      'Sparse attention on WebGPU: look at this machine, list methods, run and compare them on your tensors, see a demo.',
+      'Sparse attention on WebGPU: look at this machine, list methods, run and compare them on your tensors, time them, see a demo.',
     )
     .version(cliVersion)
   const demo = program.command('demo').description('a model, dense and sparse, side by side')
   for (const command of [demoPrefillCommand, demoTasksCommand]) demo.addCommand(command(output))
-  for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand])
+  for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand, benchCommand])
     program.addCommand(command(output))
   for (const command of family(program)) {
     command.exitOverride().configureOutput({

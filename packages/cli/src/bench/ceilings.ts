@@ -1,0 +1,119 @@
+import { performance } from 'node:perf_hooks'
+import type { Kernel, KernelSource, Runtime } from '@sparse-attention/core'
+import type { GpuTimer } from './gpu-timer.js'
+
+/** What the device can do at most, measured in the run in which it is compared with. */
+export interface Ceilings {
+  /** Of a kernel that copies: bytes read and written per second. */
+  readonly bytesPerSecond: number
+  /** Of a kernel of independent multiply-adds on f32, each counted as two. */
+  readonly f32OperationsPerSecond: number
+}
+
+const copySource: KernelSource = {
+  label: 'copy',
+  code: `\
+// Copies 16 bytes an invocation: as many bytes a second as any kernel can hope to move.
+@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> target_: array<vec4<f32>>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) { target_[id.x] = source[id.x]; }
+`,
+  bindings: ['read', 'read_write'],
+  workgroupSize: 256,
+  workgroupBytes: 0,
+}
+
+const chains = 8
+
+/** Multiply-adds in `chains` independent chains of vec4, enough of them to hide the latency of each. */
+function multiplyAddSource(steps: number): KernelSource {
+  const each = Array.from({ length: chains }, (_, i) => i)
+  return {
+    label: 'multiply-add',
+    code: `\
+// ${chains} chains of ${steps} multiply-adds on vec4<f32> an invocation, and nothing else. The numbers stay small.
+@group(0) @binding(0) var<storage, read> factors: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> sums: array<vec4<f32>>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let factor = factors[0];
+  let term = factors[1] + vec4<f32>(f32(id.x & 1u));
+  ${each.map((i) => `var x${i} = term * ${i}.0;`).join(' ')}
+  for (var step = 0u; step < ${steps}u; step++) {
+    ${each.map((i) => `x${i} = fma(x${i}, factor, term);`).join(' ')}
+  }
+  sums[id.x] = ${each.map((i) => `x${i}`).join(' + ')};
+}
+`,
+    bindings: ['read', 'read_write'],
+    workgroupSize: 256,
+    workgroupBytes: 0,
+  }
+}
+
+/** The fastest of several runs of each kernel: what stood in its way was not the device. */
+const attempts = 10
+
+export async function measureCeilings(
+  runtime: Runtime,
+  timer: GpuTimer | undefined,
+  signal: AbortSignal,
+): Promise<Ceilings> {
+  const { software } = runtime
+  const copied = software ? 2 ** 22 : 2 ** 27
+  const copy = await runtime.kernel(copySource)
+  const copySeconds = await fastest(runtime, timer, signal, copy, copied, copied / 16 / 256)
+  const [steps, workgroups] = software ? [64, 16] : [2048, 4096]
+  const multiplyAdd = await runtime.kernel(multiplyAddSource(steps))
+  const invocations = workgroups * 256
+  const seconds = await fastest(runtime, timer, signal, multiplyAdd, invocations * 16, workgroups)
+  return {
+    bytesPerSecond: (2 * copied) / copySeconds,
+    f32OperationsPerSecond: (2 * 4 * chains * steps * invocations) / seconds,
+  }
+}
+
+async function fastest(
+  runtime: Runtime,
+  timer: GpuTimer | undefined,
+  signal: AbortSignal,
+  kernel: Kernel,
+  bytes: number,
+  workgroups: number,
+): Promise<number> {
+  const { device } = runtime
+  using source = runtime.tensor('f32', [bytes / 4])
+  using target = runtime.tensor('f32', [bytes / 4])
+  device.queue.writeBuffer(source.buffer, 0, new Float32Array([...Array(4).fill(0.5), ...Array(4).fill(0.25)]))
+  const layout = kernel.bindGroupLayout
+  const entries = [source, target].map(({ buffer }, binding) => ({ binding, resource: { buffer } }))
+  const group = device.createBindGroup({ layout, entries })
+  const record = (encoder: GPUCommandEncoder) => {
+    const pass = encoder.beginComputePass()
+    pass.setPipeline(kernel.pipeline)
+    pass.setBindGroup(0, group)
+    pass.dispatchWorkgroups(workgroups)
+    pass.end()
+  }
+  let best = Number.POSITIVE_INFINITY
+  for (let i = 0; i <= attempts; i++) {
+    signal.throwIfAborted()
+    let ms: number
+    if (timer) {
+      ms = await timer.time((nextEncoder) => record(nextEncoder()))
+    } else {
+      await runtime.idle()
+      const start = performance.now()
+      const encoder = device.createCommandEncoder()
+      record(encoder)
+      device.queue.submit([encoder.finish()])
+      await runtime.idle()
+      ms = performance.now() - start
+    }
+    if (i > 0 && ms > 0) best = Math.min(best, ms)
+  }
+  return best / 1000
+}

@@ -1,0 +1,119 @@
+import { forEachPlanRows, type HostPlan } from '@sparse-attention/core'
+import { Random } from '@sparse-attention/models'
+import type { BenchInput } from './input.js'
+
+/** Rows that are computed again on the host: enough to find a kernel that is wrong somewhere, few enough for any length. */
+const rowCount = 24
+
+interface Row {
+  readonly batch: number
+  readonly head: number
+  readonly row: number
+  /** First and end of ranges of keys that it attends to. */
+  keys: readonly number[]
+}
+
+export interface CheckedAnswer {
+  /** [B, H, L, D] */
+  readonly out: Float32Array
+  /** [B, H, L]; absent where the answer has none. */
+  readonly lse?: Float32Array
+  /** What was selected; absent: everything visible. */
+  readonly plan?: HostPlan
+}
+
+/**
+ * What a computation may be off by and still count as right, as ‖out − exact‖₂ ÷ ‖exact‖₂ over the rows checked. Sums of
+ * float32 over tens of thousands of keys lose up to 1e-5, products and sums of halves up to a few 1e-3; a wrong mask, head
+ * or key is off by far more.
+ */
+export const allowedError: Readonly<Record<BenchInput['dtype'], number>> = { f32: 1e-4, f16: 1e-2 }
+
+/**
+ * Computes some rows of attention over a selection in float64, seeded: the first and the last row of the first and the last
+ * head, and others.
+ *
+ * @returns ‖out − exact‖₂ ÷ ‖exact‖₂ over these rows, or the largest difference in their LSE, whichever is larger; NaN for
+ *   an answer that holds NaN
+ */
+export function errorOfRows(
+  input: BenchInput,
+  { causal, scale, seed }: { readonly causal: boolean; readonly scale: number; readonly seed: number },
+  { out, lse, plan }: CheckedAnswer,
+): number {
+  const { queryHeads, queryLength, keyLength, headDim } = input
+  const rows = chooseRows(input, new Random(seed))
+  if (plan) {
+    forEachPlanRows(plan, ({ batch, head, firstRow, endRow, keys }) => {
+      for (const row of rows) {
+        if (row.batch === batch && row.head === head && row.row >= firstRow && row.row < endRow) row.keys = [...keys]
+      }
+    })
+  }
+  let [difference, magnitude, lseDifference] = [0, 0, 0]
+  for (const row of rows) {
+    const end = causal ? Math.min(keyLength, row.row + keyLength - queryLength + 1) : keyLength
+    const exact = attendRow(input, row, end, scale)
+    const at = (row.batch * queryHeads + row.head) * queryLength + row.row
+    for (let d = 0; d < headDim; d++) {
+      difference += (out[at * headDim + d]! - exact.out[d]!) ** 2
+      magnitude += exact.out[d]! ** 2
+    }
+    if (lse && Number.isFinite(exact.lse)) lseDifference = worst(lseDifference, Math.abs(lse[at]! - exact.lse))
+  }
+  return worst(Math.sqrt(difference / Math.max(magnitude, Number.MIN_VALUE)), lseDifference)
+}
+
+/** The larger one; NaN is the largest. */
+function worst(a: number, b: number): number {
+  return Number.isNaN(a) || Number.isNaN(b) ? Number.NaN : Math.max(a, b)
+}
+
+function chooseRows({ batch, queryHeads, queryLength, keyLength }: BenchInput, random: Random): Row[] {
+  const [lastHead, lastRow] = [queryHeads - 1, queryLength - 1]
+  const corners = [
+    [0, 0, 0],
+    [0, 0, lastRow],
+    [batch - 1, lastHead, 0],
+    [batch - 1, lastHead, lastRow],
+  ]
+  const others = Array.from({ length: rowCount - corners.length }, () => [
+    random.integer(batch),
+    random.integer(queryHeads),
+    random.integer(queryLength),
+  ])
+  return [...corners, ...others].map(([b, head, row]) => ({ batch: b!, head: head!, row: row!, keys: [0, keyLength] }))
+}
+
+function attendRow(
+  { queryHeads, kvHeads, queryLength, keyLength, headDim, q, k, v }: BenchInput,
+  { batch, head, row, keys }: Row,
+  end: number,
+  scale: number,
+): { readonly out: Float64Array; readonly lse: number } {
+  const kvHead = Math.floor((head * kvHeads) / queryHeads)
+  const queryAt = ((batch * queryLength + row) * queryHeads + head) * headDim
+  const keyAt = (key: number) => ((batch * keyLength + key) * kvHeads + kvHead) * headDim
+  const out = new Float64Array(headDim)
+  let top = Number.NEGATIVE_INFINITY
+  let sum = 0
+  for (let range = 0; range < keys.length; range += 2) {
+    for (let key = keys[range]!; key < Math.min(keys[range + 1]!, end); key++) {
+      const at = keyAt(key)
+      let score = 0
+      for (let d = 0; d < headDim; d++) score += q[queryAt + d]! * k[at + d]!
+      score *= scale
+      if (score > top) {
+        const rescale = Math.exp(top - score)
+        sum *= rescale
+        for (let d = 0; d < headDim; d++) out[d]! *= rescale
+        top = score
+      }
+      const weight = Math.exp(score - top)
+      sum += weight
+      for (let d = 0; d < headDim; d++) out[d]! += weight * v[at + d]!
+    }
+  }
+  if (sum > 0) for (let d = 0; d < headDim; d++) out[d]! /= sum
+  return { out, lse: top + Math.log(sum) }
+}
