@@ -93,12 +93,21 @@ async function bench(options: BenchOptions, out: Output, command: string): Promi
       const { device, adapterInfo, software } = first
       runtimes.push(await createRuntime({ device, software, tier, ...(adapterInfo && { adapterInfo }) }))
     }
-    using timer = GpuTimer.for(first)
-    signal.throwIfAborted()
-    const ceilings = await measureCeilings(first, timer, signal)
     const lengths = options.lengths ?? (first.software ? [128, 256] : [1024, 4096])
     const queryHeads = options.heads ?? (first.software ? 2 : 8)
     const { batch, headDim, dtype, seed, samples, causal = false, kvHeads = queryHeads } = options
+    const methodsFor = (length: number) => chosen.map((each) => configure(each, options.scaled ? length : undefined))
+    // What a method does not take is found out before anything runs.
+    const configured = methodsFor(lengths[0]!)
+    for (const runtime of runtimes) {
+      for (const method of configured) {
+        signal.throwIfAborted()
+        const attention = await runtime.use(method, { queryHeads, kvHeads, headDim, dtype, causal })
+        attention.dispose()
+      }
+    }
+    using timer = GpuTimer.for(first)
+    const ceilings = await measureCeilings(first, timer, signal)
     const perLength =
       runtimes.length * chosen.length * samplesOf('method', samples, timer !== undefined) +
       (options.peer ? samplesOf('peer', samples, false) : 0)
@@ -109,8 +118,7 @@ async function bench(options: BenchOptions, out: Output, command: string): Promi
         const shape = { batch, queryHeads, kvHeads, queryLength: length, keyLength: length, headDim }
         const onSample = (contender: string) => bar.step(`${contender} at ${length}`)
         const measuring = { causal, scale: 1 / Math.sqrt(headDim), seed, samples, signal, onSample }
-        const methods = chosen.map((each) => configure(each, options.scaled ? length : undefined))
-        results.push(...(await measureLength(runtimes, timer, methods, shape, options, measuring)))
+        results.push(...(await measureLength(runtimes, timer, methodsFor(length), shape, options, measuring)))
       }
     } finally {
       bar.stop()
