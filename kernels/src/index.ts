@@ -44,7 +44,9 @@ export { type SortKeys, sortKeys } from './radix-sort/sort-keys.js'
 export { type RowSoftmax, rowSoftmax } from './row-softmax/row-softmax.js'
 export { type RowStatistics, rowStatistics, type ScoreRows } from './row-statistics/row-statistics.js'
 export { type SampledScores, sampledScores } from './sampled-scores/sampled-scores.js'
+export { type SampledWeights, sampledWeights } from './sampled-weights/sampled-weights.js'
 export { type RowGroups, type SegmentedMean, segmentedMean } from './segmented-mean/segmented-mean.js'
+export { type HeadLists, type SelectLists, type SelectListsOptions, selectLists } from './select-lists/select-lists.js'
 export {
   type SelectTopK,
   type SelectTopKKernelOptions,
@@ -58,7 +60,6 @@ export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'
 export { splitAttention } from './split-attention/split-attention.js'
 export { type UnionOfGroups, type UnionPlans, unionOfGroups, unionPlans } from './union-plans/union-plans.js'
 export {
-  type HeadLists,
   newVerticalSlashPlan,
   type VerticalSlashIndex,
   verticalSlashIndex,

@@ -1,21 +1,14 @@
 import {
   type AttentionFrame,
-  type BufferSlice,
   type Dispatch,
   planElements,
   type Runtime,
   type StripePlanData,
 } from '@sparse-attention/core'
+import type { HeadLists } from '../select-lists/select-lists.js'
 import { checkInteger, checkWords } from '../shared/check.js'
 import { packUniforms } from '../shared/uniforms.js'
 import { emitVerticalSlashIndex, emitVerticalSlashPadding, TILE, verticalSlashIndexUniforms } from './emit.js'
-
-/** A list of each head, such as `bitmapToList` makes: counts i32[heads], indices i32[heads, capacity], ascending. */
-export interface HeadLists {
-  readonly capacity: number
-  readonly counts: BufferSlice
-  readonly indices: BufferSlice
-}
 
 /**
  * @param plan      of `newVerticalSlashPlan`: its counts and indices are written whole

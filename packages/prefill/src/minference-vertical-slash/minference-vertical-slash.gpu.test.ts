@@ -14,18 +14,13 @@ import { minferenceVerticalSlashReference } from './reference.js'
 // The code's sizes keep everything at the suite's lengths, so it runs with defaults that select.
 const { definition } = minferenceVerticalSlash
 const usual = { vertical: 20, slash: 11, sink: 4, localWindow: 8 }
-const option = (name: keyof typeof usual) => ({
-  ...definition.options[name]!,
-  type: 'number' as const,
-  default: usual[name],
-})
 const selecting = defineMethod<MinferenceVerticalSlashOptions>({
   ...definition,
   options: {
-    vertical: option('vertical'),
-    slash: option('slash'),
-    sink: option('sink'),
-    localWindow: option('localWindow'),
+    vertical: { ...definition.options.vertical, type: 'per-head', default: usual.vertical },
+    slash: { ...definition.options.slash, type: 'per-head', default: usual.slash },
+    sink: { ...definition.options.sink, type: 'number', default: usual.sink },
+    localWindow: { ...definition.options.localWindow, type: 'number', default: usual.localWindow },
   },
 })
 describeMethod(selecting, { reference: minferenceVerticalSlashReference })
@@ -112,6 +107,80 @@ describe('minference-vertical-slash', () => {
     expect([...host.indices.subarray(host.lists[0]!.capacity).subarray(0, host.counts[1])]).toEqual(
       Array.from({ length: 12 }, (_, key) => key),
     )
+  })
+
+  test('larger sizes cover every pair that smaller ones ask for, up to more columns and distances than keys', async () => {
+    const inputs = makeInputs('stripes', shape, 'f32', 5)
+    const given = { ...shape, ...inputs, causal: true, scale: 1 / Math.sqrt(32), context: {} }
+    const steps = [
+      [12, 6],
+      [12, 30],
+      [200, 30],
+      [400, 300],
+    ] as const
+    const masks: Uint8Array[] = []
+    for (const [vertical, slash] of steps) {
+      masks.push(await withPlan({ ...sizes, vertical, slash }, shape, inputs, (plan) => plan.toMask()))
+      const asked = minferenceVerticalSlashReference(given, { ...sizes, vertical, slash }).headRankings!
+      for (let pair = 0; pair < 2 * 600 * 600; pair++) {
+        const [head, row, key] = [Math.floor(pair / 360000), Math.floor(pair / 600) % 600, pair % 600]
+        const entries = [key, row - key]
+        const isAsked = key <= row && asked.some(({ kept }, n) => kept[head * 600 + entries[n]!] === 1)
+        if (isAsked && masks[masks.length - 1]![pair] === 0)
+          throw new Error(`pair (${row}, ${key}) of head ${head} is missing`)
+      }
+    }
+    const asks = (step: number) =>
+      minferenceVerticalSlashReference(given, { ...sizes, vertical: steps[step]![0], slash: steps[step]![1] })
+        .headRankings!
+    for (let step = 1; step < steps.length; step++) {
+      const [less, more] = [asks(step - 1), asks(step)]
+      less.forEach(({ kept }, n) => {
+        expect(kept.every((one, entry) => one <= more[n]!.kept[entry]!)).toBe(true)
+      })
+    }
+  })
+
+  test('each head follows its own sizes, each layer its own row; forced entries stay beyond them', async () => {
+    const { q, k, v } = makeInputs('gaussian', shape, 'f32', 9)
+    const config = { ...shape, dtype: 'f32', causal: true } as const
+    const tables = {
+      vertical: [
+        [500, 500],
+        [40, 2.5],
+      ],
+      slash: [
+        [500, 500],
+        [5, 9],
+      ],
+    }
+    using attention = await runtime.use(minferenceVerticalSlash({ ...tables, sink: 4, localWindow: 7 }), config)
+    using qTensor = runtime.tensor('f32', [1, 2, 600, 32], Float32Array.from(q))
+    using kTensor = runtime.tensor('f32', [1, 1, 600, 32], Float32Array.from(k))
+    using vTensor = runtime.tensor('f32', [1, 1, 600, 32], Float32Array.from(v))
+    const tensors = { q: qTensor, k: kTensor, v: vTensor }
+    const { out, lse, plan } = await attention.run({ ...tensors, context: { layer: 1 } })
+    const mask = await plan.toMask()
+    const given = { ...shape, q, k, v, causal: true, scale: 1 / Math.sqrt(32), context: { layer: 1 } }
+    const reference = minferenceVerticalSlashReference(given, { ...tables, sink: 4, localWindow: 7 })
+    for (let head = 0; head < 2; head++) {
+      for (let key = 0; key < 600; key++) {
+        const [actual, expected] = [mask[(head * 600 + 599) * 600 + key], reference.kept[(head * 10 + 9) * 600 + key]]
+        expect(actual, `key ${key} in the last row of head ${head}`).toBe(expected)
+      }
+    }
+    const sums = reference.headRankings!.map(({ kept }) =>
+      [0, 600].map((at) => kept.subarray(at, at + 600).reduce((a, b) => a + b)),
+    )
+    expect(sums).toEqual([
+      [40, 4],
+      [7, 9],
+    ])
+    out.buffer.destroy()
+    lse.buffer.destroy()
+    await expect(attention.run({ ...tensors, context: { layer: 2 } })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    })
   })
 
   test('one size that reaches all keys is dense, and says so', async () => {

@@ -1,3 +1,4 @@
+import type { OptionValue } from '@sparse-attention/core'
 import type { HeadRanking, Reference, ReferenceInput } from '@sparse-attention/testing'
 import type { MinferenceVerticalSlashOptions } from './method.js'
 
@@ -12,7 +13,7 @@ export const minferenceVerticalSlashReference: Reference<MinferenceVerticalSlash
   input,
   { vertical, slash, sink, localWindow },
 ) => {
-  const { batch, queryHeads, queryLength, keyLength } = input
+  const { batch, queryHeads, queryLength, keyLength, context } = input
   const heads = batch * queryHeads
   const queryBlocks = Math.ceil(queryLength / BLOCK)
   const kept = new Uint8Array(heads * queryBlocks * keyLength)
@@ -28,8 +29,10 @@ export const minferenceVerticalSlashReference: Reference<MinferenceVerticalSlash
         diagonals.scores[head * keyLength + position - key]! += weights[key]!
       }
     }
-    const verticals = choose(columns, head, vertical, sink)
-    const slashes = choose(diagonals, head, slash, localWindow)
+    const size = (option: OptionValue) =>
+      typeof option === 'object' ? option[context.layer ?? 0]![head % queryHeads]! : Number(option)
+    const verticals = choose(columns, head, Math.floor(size(vertical)), sink)
+    const slashes = choose(diagonals, head, Math.floor(size(slash)), localWindow)
 
     for (let a = 0; a < queryBlocks; a++) {
       const cells = kept.subarray((head * queryBlocks + a) * keyLength, (head * queryBlocks + a + 1) * keyLength)
@@ -81,10 +84,10 @@ function choose(ranking: HeadRanking, head: number, count: number, forced: numbe
   const keyLength = ranking.kept.length / ranking.gap.length
   const scores = ranking.scores.subarray(head * keyLength, (head + 1) * keyLength)
   const entries = Array.from(scores.keys())
-  const always = entries.slice(0, Math.min(forced, count))
+  const always = entries.slice(0, forced)
   const others = entries.slice(always.length)
   others.sort((x, y) => (scores[x] === scores[y] ? x - y : scores[y]! - scores[x]!))
-  const added = others.slice(0, count - always.length)
+  const added = others.slice(0, Math.max(0, count - always.length))
   for (const n of always) ranking.forced[head * keyLength + n] = 1
   const chosen = [...always, ...added].sort((x, y) => x - y)
   for (const n of chosen) ranking.kept[head * keyLength + n] = 1
