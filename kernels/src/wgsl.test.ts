@@ -1,3 +1,4 @@
+import type { KernelSource } from '@sparse-attention/core'
 import { expect, test } from 'vitest'
 import { emitAntidiagonalScores } from './antidiagonal-scores/emit.js'
 import { emitBitmapToList } from './bitmap-to-list/emit.js'
@@ -11,10 +12,12 @@ import { emitDispatchArguments } from './dispatch-arguments/emit.js'
 import { emitScanBlocks, emitScanReduce } from './exclusive-scan/emit.js'
 import { emitPortable } from './flash-attention/portable.js'
 import { emitRowItems } from './flash-attention/row-items.js'
+import { emitSubgroup } from './flash-attention/subgroup.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitInversePermutation } from './inverse-permutation/emit.js'
 import { emitNearestCentroid } from './k-means/emit.js'
 import { emitListToBitmap } from './list-to-bitmap/emit.js'
+import { emitMergeAttention } from './merge-attention/emit.js'
 import { emitPermuteRows } from './permute-rows/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
 import { emitQuantizeKeys } from './quantize-keys/emit.js'
@@ -26,54 +29,58 @@ import { emitSampledScores } from './sampled-scores/emit.js'
 import { emitSegmentedMean } from './segmented-mean/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
+import { emitSplitAttention } from './split-attention/emit.js'
 import { emitUnionOfGroups, emitUnionPlans } from './union-plans/emit.js'
 import { emitVerticalSlashIndex, emitVerticalSlashPadding } from './vertical-slash-index/emit.js'
 
 /*
- * One example of every kernel and tier, to read and to review: head_dim 64, causal. After a change to an emitter run
+ * Examples to read and to review: head_dim 64, causal, one file a kernel. At most 16 in all, one of which belongs to the
+ * matrix tier: those with something in them. After a change to an emitter run
  * `pnpm exec vitest run kernels/src/wgsl.test.ts -u` and look at the difference.
  */
 const example = { headDim: 64, causal: true } as const
+const half = { ...example, dtype: 'f16' } as const
 
-const kernels = [
-  emitPortable({ ...example, dtype: 'f16', plan: 'block' }),
-  emitPortable({ ...example, dtype: 'f16', plan: 'stripe' }),
-  emitAntidiagonalScores({ ...example, dtype: 'f16', stride: 16 }),
-  emitRowSoftmax(true),
-  emitBlockSums(),
-  emitForcedBlocks(true),
-  emitSelectTopP(true),
-  emitBlockPool({ ...example, dtype: 'f16', mode: 'mean' }),
-  emitPooledScores(example),
-  emitSelectTopK({ causal: true, invocations: 64, perHead: false }),
-  emitAppendRows(),
-  emitScanReduce(),
-  emitScanBlocks({ offsets: false }),
-  emitScanBlocks({ offsets: true }),
-  emitSortHistogram(),
-  emitSortScatter({ moves: 'order' }),
-  emitSortScatter({ moves: 'indices' }),
-  emitSortScatter({ moves: 'pairs' }),
-  emitSortKeys(),
-  emitInversePermutation('clear'),
-  emitInversePermutation('invert'),
-  emitPermuteRows({ ...example, dtype: 'f16' }),
-  emitNearestCentroid({ ...example, dtype: 'f16' }),
-  emitSegmentedMean({ ...example, dtype: 'f16' }),
-  emitQuantizeKeys({ ...example, dtype: 'f16', bits: 4 }),
-  emitQuantizeKeys({ ...example, dtype: 'f16', bits: 8 }),
-  emitQuantizedScores({ ...example, dtype: 'f16', bits: 4, rows: 4 }),
-  emitQuantizedScores({ ...example, dtype: 'f16', bits: 8, rows: 4 }),
-]
+const examples: Record<string, KernelSource> = {
+  'flash-attention.portable': emitPortable({ ...half, plan: 'block' }),
+  'flash-attention.f16': emitSubgroup({ ...half, plan: 'block' }),
+  'flash-attention-stripe.portable': emitPortable({ ...half, plan: 'stripe' }),
+  'split-attention.portable': emitSplitAttention(half),
+  'merge-attention.portable': emitMergeAttention({ ...half, statistics: 'lse' }),
+  'antidiagonal-scores.portable': emitAntidiagonalScores({ ...half, stride: 16 }),
+  'pooled-scores.portable': emitPooledScores(example),
+  'row-softmax.portable': emitRowSoftmax(true),
+  'block-pool.portable': emitBlockPool({ ...half, mode: 'mean' }),
+  'select-top-p.portable': emitSelectTopP(true),
+  'select-top-k.portable': emitSelectTopK({ causal: true, invocations: 64, perHead: false }),
+  'vertical-slash-index.portable': emitVerticalSlashIndex(),
+  'sort-scatter.portable': emitSortScatter({ moves: 'order' }),
+  'nearest-centroid.portable': emitNearestCentroid(half),
+  'quantized-scores.portable': emitQuantizedScores({ ...half, bits: 4, rows: 4 }),
+}
 
-test.each(kernels)('$label', async ({ label, code }) => {
-  await expect(code).toMatchFileSnapshot(`../wgsl/${label}.portable.wgsl`)
+test.each(Object.entries(examples))('%s', async (name, { code }) => {
+  await expect(code).toMatchFileSnapshot(`../wgsl/${name}.wgsl`)
 })
 
 test('kernels fit the default limits of WebGPU', () => {
   const heads = [8, 64, 72, 80, 96, 128, 192, 256]
   const every = [
-    ...kernels,
+    ...Object.values(examples),
+    emitBlockSums(),
+    emitForcedBlocks(true),
+    emitAppendRows(),
+    emitScanReduce(),
+    emitScanBlocks({ offsets: false }),
+    emitScanBlocks({ offsets: true }),
+    emitSortHistogram(),
+    emitSortScatter({ moves: 'indices' }),
+    emitSortScatter({ moves: 'pairs' }),
+    emitSortKeys(),
+    emitInversePermutation('clear'),
+    emitInversePermutation('invert'),
+    emitPermuteRows(half),
+    emitRowItems(),
     emitRowStatistics(),
     emitUnionPlans(),
     emitVerticalSlashIndex(),
@@ -89,9 +96,16 @@ test('kernels fit the default limits of WebGPU', () => {
       ...(['block', 'stripe', 'variable-block'] as const).flatMap((plan) => [
         emitPortable({ headDim, causal: false, dtype: 'f32', plan }),
         emitPortable({ headDim, causal: false, dtype: 'f16', plan }),
+        emitSubgroup({ headDim, causal: false, dtype: 'f32', plan }),
+        emitSubgroup({ headDim, causal: false, dtype: 'f16', plan }),
       ]),
+      ...(['f32', 'f16'] as const).flatMap((dtype) =>
+        [undefined, 8, 32].map((subgroupSize) =>
+          emitSplitAttention({ headDim, causal: true, dtype, ...(subgroupSize && { subgroupSize }) }),
+        ),
+      ),
+      emitMergeAttention({ headDim, dtype: 'f16', statistics: 'max-sum' }),
       emitPortable({ headDim, causal: false, dtype: 'f16', plan: 'block', skip: true }),
-      emitRowItems(),
       emitSampledScores({ headDim, dtype: 'f32', causal: true, source: 'given' }),
       emitBlockPool({ headDim, dtype: 'f32', mode: 'min-max' }),
       emitBlockPool({ headDim, dtype: 'f16', mode: 'min-max' }),

@@ -1,6 +1,6 @@
 // Flash attention forward over a stripe plan or none, causal (bottom-right):
-// out = softmax(scale · q kᵀ) v, and the LSE of each row. FlashAttention-2 (arXiv 2307.08691), Algorithm 1,
-// on plain WebGPU: f32 math, f16 storage, head_dim 64.
+// out = softmax(scale · q kᵀ) v, and the LSE of each row. FlashAttention-2 (arXiv 2307.08691), Algorithm 1:
+// f32 math, f16 storage, head_dim 64.
 //
 // Axes: B batch, Hq and Hkv query and KV heads, Lq and Lk query and key length, D head_dim.
 // q, out [B, Hq, Lq, D] and k, v [B, Hkv, Lk, D] f16, strided, read and written 16 bytes at a time.
@@ -83,6 +83,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let first_row = row_block * 64u;
   let end_row = min(first_row + 64u, u.query_length);
   let plan_row = (batch * u.plan_heads + head * u.plan_heads / u.query_heads) * u.plan_rows + first_row / u.plan_block_q;
+  let k_head = u.k_offset + batch * u.k_batch_stride + kv_head * u.k_head_stride;
+  let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
   let row_in_block = local % ROWS;
   let slice_index = local / ROWS;
   let first_vec4 = slice_index * SLICE_VEC4;
@@ -91,12 +93,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let live = row < end_row;
 
   // Keys before these ends are visible: to this row, and to any row of the workgroup.
+  // Keys before these ends are visible: to this row, and to any row of the workgroup.
   let row_end = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));
-  let block_end = u32(clamp(i32(end_row) + u.query_offset, 0, i32(u.key_length)));
+  let block_end = u32(clamp(i32(end_row - 1u) + u.query_offset + 1, 0, i32(u.key_length)));
 
   let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + first_unit;
-  let k_head = u.k_offset + batch * u.k_batch_stride + kv_head * u.k_head_stride;
-  let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
   var query: array<vec4<f32>, SLICE_VEC4>;
   for (var i = 0u; i < SLICE_UNITS; i++) {
     if (live && first_unit + i < UNITS) {

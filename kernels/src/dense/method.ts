@@ -1,11 +1,13 @@
 import { defineMethod, type MethodFactory, type OptionValue } from '@sparse-attention/core'
-import { type Attend, flashAttention } from '../flash-attention/flash-attention.js'
+import { flashAttention } from '../flash-attention/flash-attention.js'
 import type { WalkedPlan } from '../flash-attention/walk.js'
-import { splitAttention, splitQueryLength } from '../split-attention/split-attention.js'
+import { splitAttention } from '../split-attention/split-attention.js'
 
 export interface DenseOptions extends Readonly<Record<string, OptionValue>> {
   /** Kind of the plans that a caller may give: `dense` over a given plan is masked attention. Default 'block'. */
   readonly plan: WalkedPlan
+  /** 'split' shares the keys out between workgroups: for decoding, few queries over many keys. Default 'flash'. */
+  readonly kernel: 'flash' | 'split'
 }
 
 /** Exact attention: every visible key. The baseline that sparse methods are measured against. */
@@ -28,6 +30,12 @@ export const dense: MethodFactory<DenseOptions> = defineMethod<DenseOptions>({
       choices: ['block', 'stripe', 'variable-block'],
       description: 'Kind of the plans that a caller may give',
     },
+    kernel: {
+      type: 'choice',
+      default: 'flash',
+      choices: ['flash', 'split'],
+      description: 'split: few queries over many keys, as in decoding',
+    },
   },
   capabilities: {
     causal: [true, false],
@@ -37,13 +45,10 @@ export const dense: MethodFactory<DenseOptions> = defineMethod<DenseOptions>({
   },
   neutral: {},
   scaled: () => ({}),
-  async create(runtime, config, { plan }) {
-    const [flash, split] = await Promise.all([
-      flashAttention(runtime, config, { plan }),
-      splitAttention(runtime, config),
-    ])
-    const attend: Attend = (frame, data) =>
-      data.kind === 'dense' && frame.queryLength <= splitQueryLength ? split(frame, data) : flash(frame, data)
+  async create(runtime, config, { plan, kernel }) {
+    const attend = await (kernel === 'split'
+      ? splitAttention(runtime, config)
+      : flashAttention(runtime, config, { plan }))
     return { plan: () => ({ plan: { kind: 'dense' }, dispatches: [] }), attend, dispose() {} }
   },
 })

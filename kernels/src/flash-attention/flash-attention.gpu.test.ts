@@ -26,6 +26,7 @@ interface Lengths {
   readonly queryLength: number
   readonly keyLength: number
   readonly headDim: number
+  readonly queryHeads?: number
 }
 
 const shapeOf = (c: Lengths): AttentionShape => ({ batch: 2, queryHeads: 4, kvHeads: 2, ...c })
@@ -88,6 +89,18 @@ describe('over blocks', () => {
       density: 0.4,
     },
     { dtype: 'f32', causal: true, queryLength: 70, keyLength: 2300, headDim: 32, blockQ: 64, blockK: 64, density: 0.1 },
+    // Heads enough for the kernels that only large calls are worth.
+    {
+      dtype: 'f16',
+      causal: true,
+      queryLength: 130,
+      keyLength: 90,
+      headDim: 16,
+      queryHeads: 64,
+      blockQ: 128,
+      blockK: 64,
+      density: 0.5,
+    },
   ]
   test.each(cases)(
     '$dtype $queryLength×$keyLength head_dim $headDim blocks $blockQ×$blockK at density $density',
@@ -95,7 +108,8 @@ describe('over blocks', () => {
       const { blockQ, blockK } = c
       const plan = { ...geometry(c), blockQ, blockK }
       const { queryBlocks, wordsPerRow } = blockGrid(plan)
-      const bitmap = randomBits(createRandom(c.keyLength), 2 * 4 * queryBlocks * wordsPerRow, c.density)
+      const words = plan.batch * plan.queryHeads * queryBlocks * wordsPerRow
+      const bitmap = randomBits(createRandom(c.keyLength), words, c.density)
       await checkPlan(c, { kind: 'block', ...plan, bitmap } satisfies HostBlockPlan)
     },
   )

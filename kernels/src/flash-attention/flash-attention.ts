@@ -3,14 +3,17 @@ import type {
   AttentionFrame,
   BlockPlanData,
   Dispatch,
+  KernelSource,
   PlanData,
   Runtime,
   Tier,
 } from '@sparse-attention/core'
-import { ROWS } from './options.js'
+import { chooseForm, matrixForms } from './matrix/forms.js'
+import { type FlashAttentionOptions, ROWS } from './options.js'
 import { emitPortable, portableTiling } from './portable.js'
-import { recordFlash } from './record.js'
+import { type CompiledFlash, recordFlash } from './record.js'
 import { rowItems } from './row-items.js'
+import { emitSubgroup } from './subgroup.js'
 import type { WalkedPlan } from './walk.js'
 
 /** Attends over any plan: records dispatches that write every element of `frame.out` and `frame.lse`. */
@@ -34,13 +37,27 @@ export async function flashAttention(
   config: Required<AttentionConfig>,
   { plan = 'block' }: FlashAttentionKernelOptions = {},
 ): Promise<Attend> {
-  const { dtype, headDim, causal } = config
-  const [kernel, items] = await Promise.all([
-    runtime.kernel(emitPortable({ dtype, headDim, causal, plan })),
+  const [forms, items] = await Promise.all([
+    compileForms(runtime, config, plan),
     plan === 'variable-block' ? rowItems(runtime) : undefined,
   ])
-  const flash = { kernel, plan, rows: ROWS, ...(items && { rowItems: items }) }
-  return (frame, data) => recordFlash(runtime, flash, frame, data)
+  const flash = forms.map((form) => ({ ...form, ...(items && { rowItems: items }) }))
+  return (frame, data) => recordFlash(runtime, chooseForm(flash, frame, data), frame, data)
+}
+
+async function compileForms(
+  runtime: Runtime,
+  config: Required<AttentionConfig>,
+  plan: WalkedPlan,
+): Promise<readonly CompiledFlash[]> {
+  const forms = await matrixForms(runtime, config, plan)
+  if (forms.length > 0) return forms
+  const { dtype, headDim, causal } = config
+  return [{ kernel: await runtime.kernel(emit(runtime.tier, { dtype, headDim, causal, plan })), plan, rows: ROWS }]
+}
+
+function emit(tier: Tier, options: FlashAttentionOptions): KernelSource {
+  return tier === 'portable' ? emitPortable(options) : emitSubgroup(options)
 }
 
 /** Query rows and keys of the tiles that a skipping attention decides about. */

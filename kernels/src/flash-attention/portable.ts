@@ -1,7 +1,7 @@
 import type { KernelSource } from '@sparse-attention/core'
-import { uniformStruct } from '../shared/uniforms.js'
-import { elementsPerUnit, indent, LOWEST, packUnit, range, unitType, unpackUnit } from '../shared/wgsl.js'
-import { type FlashAttentionOptions, flashAttentionUniforms, ROWS, skipUniforms } from './options.js'
+import { elementsPerUnit, indent, LOWEST, packUnit, range, unpackUnit } from '../shared/wgsl.js'
+import { moduleHeader, rowEnd, stageTiles, storageBindings, unitTargets, workgroupRows } from './frame.js'
+import { type FlashAttentionOptions, ROWS } from './options.js'
 import { walks } from './walk.js'
 
 /** Most head dimensions that one invocation holds in registers, for q and for the accumulator. */
@@ -25,7 +25,8 @@ export function portableTiling(headDim: number): { slices: number; slice: number
  * A row of queries belongs to `slices` invocations, each holding a slice of at most 64 dimensions of q and of the
  * accumulator. K and V pass through workgroup memory in small tiles that all rows read at the same address.
  */
-export function emitPortable({ dtype, headDim, causal, plan, skip = false }: FlashAttentionOptions): KernelSource {
+export function emitPortable(options: FlashAttentionOptions): KernelSource {
+  const { dtype, headDim, plan, skip = false } = options
   const { slices, slice, tileKeys } = portableTiling(headDim)
   const walk = walks[plan]
   const partial = slices > 1
@@ -34,17 +35,7 @@ export function emitPortable({ dtype, headDim, causal, plan, skip = false }: Fla
   const rowVec4 = (slices * slice) / 4
   const workgroupSize = ROWS * slices
   const lanes = range(STEP)
-  const unitTargets = (array: string, at: string) => range(vec4PerUnit).map((i) => `${array}[${at} + ${i}u]`)
-  const extra = [...walk.bindings, ...(skip ? [{ kind: 'read_write', name: 'kept', type: 'array<u32>' } as const] : [])]
-
-  const stage = (name: 'k' | 'v') => `\
-${unitTargets(`${name}_tile`, 'at')
-  .map((target) => `${target} = vec4<f32>();`)
-  .join(' ')}
-if (inside) {
-  let unit = ${name}[${name}_head + key * u.${name}_row_stride + unit_in_row];
-  ${indent(unpackUnit(dtype, 'unit', unitTargets(`${name}_tile`, 'at')), 2)}
-}`
+  const targets = (array: string, at: string) => unitTargets(options, array, at)
 
   /** Dot products of this invocation's slice of q with STEP keys, the tile rows `keys[j]`. */
   const dots = (keys: (j: number) => string) => `\
@@ -100,16 +91,7 @@ let computed = workgroupUniformLoad(&compute);
 if (computed == 0u) { continue; }`
 
   const tileBody = `\
-${walk.beforeTile === '' ? '' : `${walk.beforeTile}\n`}workgroupBarrier();
-for (var index = local; index < TILE_KEYS * TILE_UNITS; index += ${workgroupSize}u) {
-  let key = ${walk.key('index / TILE_UNITS')};
-  let unit_in_row = index % TILE_UNITS;
-  let at = index * ${vec4PerUnit}u;
-  let inside = key < u.key_length && unit_in_row < UNITS;
-  ${indent(stage('k'), 2)}
-  ${indent(stage('v'), 2)}
-}
-workgroupBarrier();${partial ? partialScores : ''}
+${stageTiles(options, workgroupSize)}${partial ? partialScores : ''}
 // Keys of the tile that this row sees.
 let visible = ${walk.visible};${skip ? vote : ''}
 // Online softmax (Milakov and Gimelshein 2018), ${STEP} keys a step. Past the last visible key the lanes repeat
@@ -146,26 +128,11 @@ for (var j = 0u; j < visible; j += ${STEP}u) {
   ]
 
   const code = `\
-// Flash attention forward over a ${plan} plan or none, ${causal ? 'causal (bottom-right)' : 'not causal'}:
-// out = softmax(scale · q kᵀ) v, and the LSE of each row. FlashAttention-2 (arXiv 2307.08691), Algorithm 1,
-// on plain WebGPU: f32 math, ${dtype} storage, head_dim ${headDim}.
-//
-// Axes: B batch, Hq and Hkv query and KV heads, Lq and Lk query and key length, D head_dim.
-// q, out [B, Hq, Lq, D] and k, v [B, Hkv, Lk, D] ${dtype}, strided, read and written 16 bytes at a time.
-// lse [B, Hq, Lq] f32 bits, natural log, −∞ (0xff800000) for rows that see no key.
-// The plan's arrays are those of core's plan.ts.
-//
-// A workgroup computes ${ROWS} query rows of one head with ${workgroupSize} invocations, ${slices} for each row.
-// Invocation (slice, row) holds ${slice} dimensions of its row's q and accumulator.
-${uniformStruct('Uniforms', { ...flashAttentionUniforms, ...walk.uniforms, ...(skip ? skipUniforms : {}) })}
-
-@group(0) @binding(0) var<uniform> u: Uniforms;
-@group(0) @binding(1) var<storage, read> q: array<${unitType(dtype)}>;
-@group(0) @binding(2) var<storage, read> k: array<${unitType(dtype)}>;
-@group(0) @binding(3) var<storage, read> v: array<${unitType(dtype)}>;
-@group(0) @binding(4) var<storage, read_write> out: array<${unitType(dtype)}>;
-@group(0) @binding(5) var<storage, read_write> lse: array<u32>;
-${extra.map(({ kind, name, type }, i) => `@group(0) @binding(${6 + i}) var<storage, ${kind}> ${name}: ${type};`).join('\n')}
+${moduleHeader(
+  options,
+  `A workgroup computes ${ROWS} query rows of one head with ${workgroupSize} invocations, ${slices} for each row.
+Invocation (slice, row) holds ${slice} dimensions of its row's q and accumulator.`,
+)}
 
 const ROWS = ${ROWS}u;
 const TILE_KEYS = ${tileKeys}u;
@@ -179,12 +146,7 @@ ${workgroupMemory.join('\n')}
 
 @compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let head = workgroup.y;
-  let batch = workgroup.z;
-  let kv_head = head / u.group_size;
-  // Late rows see the most keys under causality: they start first, so that no long row is left at the end.
-  let row_block = u.first_row_block + u.row_blocks - 1u - workgroup.x;
-  ${indent(walk.rows(ROWS), 2)}
+  ${indent(workgroupRows(options), 2)}
   let row_in_block = local % ROWS;
   let slice_index = local / ROWS;
   let first_vec4 = slice_index * SLICE_VEC4;
@@ -193,22 +155,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let live = row < end_row;
 
   // Keys before these ends are visible: to this row, and to any row of the workgroup.
-  ${
-    causal
-      ? `let row_end = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));
-  let block_end = u32(clamp(i32(end_row) + u.query_offset, 0, i32(u.key_length)));`
-      : `let row_end = u.key_length;
-  let block_end = u.key_length;`
-  }
+  // Keys before these ends are visible: to this row, and to any row of the workgroup.
+  let row_end = ${rowEnd(options, 'row')};
+  let block_end = ${rowEnd(options, 'end_row - 1u')};
 
   let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + first_unit;
-  let k_head = u.k_offset + batch * u.k_batch_stride + kv_head * u.k_head_stride;
-  let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
   var query: array<vec4<f32>, SLICE_VEC4>;
   for (var i = 0u; i < SLICE_UNITS; i++) {
     if (live && first_unit + i < UNITS) {
       let unit = q[q_row + i];
-      ${indent(unpackUnit(dtype, 'unit', unitTargets('query', `i * ${vec4PerUnit}u`)), 6)}
+      ${indent(unpackUnit(dtype, 'unit', targets('query', `i * ${vec4PerUnit}u`)), 6)}
     }
   }
   // Scaled before the product: huge f16 inputs would lose more after it.
@@ -233,7 +189,7 @@ ${
   let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row * u.out_row_stride + first_unit;
   for (var d = 0u; d < SLICE_VEC4; d++) { acc[d] *= inverse; }
   for (var i = 0u; i < SLICE_UNITS; i++) {
-    if (first_unit + i < UNITS) { out[out_row + i] = ${packUnit(dtype, unitTargets('acc', `i * ${vec4PerUnit}u`))}; }
+    if (first_unit + i < UNITS) { out[out_row + i] = ${packUnit(dtype, targets('acc', `i * ${vec4PerUnit}u`))}; }
   }
   if (slice_index == 0u) {
     let natural = (row_max + log2(row_sum)) * 0.6931471805599453;
@@ -244,7 +200,7 @@ ${
   return {
     label: `flash-attention${plan === 'block' ? '' : `-${plan}`}${skip ? '-skip' : ''}`,
     code,
-    bindings: ['uniform', 'read', 'read', 'read', 'read_write', 'read_write', ...extra.map(({ kind }) => kind)],
+    bindings: ['uniform', ...storageBindings(options).map(({ kind }) => kind)],
     workgroupSize,
     workgroupBytes:
       2 * tileKeys * rowVec4 * 16 +

@@ -30,6 +30,8 @@ export interface CompiledFlash {
   readonly rowItems?: RowItems
   /** Rows of a workgroup. */
   readonly rows: number
+  /** Operations in the time that other kernels take for one: the work budget is made for those. Default 1. */
+  readonly speed?: number
 }
 
 /** What a kernel with `skip` writes and decides by. */
@@ -65,7 +67,8 @@ export function recordFlash(
   const rowBlocks = items
     ? rowItemCount(frame, (walked as VariableBlockPlanData | undefined)?.queryBlocks ?? 1)
     : Math.ceil(frame.queryLength / flash.rows)
-  for (const range of rowRanges(frame, flash.rows, rowBlocks, runtime.work.operationsPerDispatch)) {
+  const operationsPerDispatch = runtime.work.operationsPerDispatch * (flash.speed ?? 1)
+  for (const range of rowRanges(frame, flash.rows, rowBlocks, operationsPerDispatch)) {
     dispatches.push(attendRows(runtime, flash, frame, range, fields, values, walked === undefined, bindings))
   }
   return dispatches

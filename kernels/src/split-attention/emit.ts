@@ -50,12 +50,12 @@ export function splitTiling({ dtype, headDim, subgroupSize = 0 }: SplitAttention
   keysPerStep: number
   shuffles: boolean
 } {
-  const units = headDim / elementsPerUnit(dtype)
+  const perUnit = elementsPerUnit(dtype)
+  const units = headDim / perUnit
   const lanes = 2 ** Math.ceil(Math.log2(units))
-  // A lane holds q and the accumulator of all rows: few units, or the registers do not suffice.
-  const shuffles = subgroupSize > 0 && Math.ceil(units / Math.min(lanes, subgroupSize)) <= 2
-  const lanesPerKey = Math.min(lanes, shuffles ? subgroupSize : 32)
-  // Without shuffles, products pass through workgroup memory: fewer at a time.
+  // Shuffles where a subgroup holds a whole key; else products pass through workgroup memory, fewer at a time.
+  const shuffles = lanes <= subgroupSize
+  const lanesPerKey = shuffles ? lanes : Math.min(lanes, 32)
   const [rows, keysPerStep] = shuffles ? [8, 4] : [4, 2]
   return { lanesPerKey, unitsPerLane: Math.ceil(units / lanesPerKey), rows, keysPerStep, shuffles }
 }
@@ -71,38 +71,33 @@ export function emitSplitAttention(options: SplitAttentionOptions): KernelSource
   const perUnit = elementsPerUnit(dtype)
   const vec4PerUnit = perUnit / 4
   const vectors = unitsPerLane * vec4PerUnit
-  const R = range(rows)
-  const K = range(keysPerStep)
-  const V = range(vectors)
   const products = rows * keysPerStep
+  const targets = (array: string, row: string, n: number) =>
+    range(vec4PerUnit).map((i) => `${array}[${row} * VECTORS + ${n * vec4PerUnit + i}u]`)
 
-  /** Unpacks this lane's units of a row of k or v into vec4 variables; what is not there stays 0. */
-  const load = (tensor: 'k' | 'v', key: number, into: string) => `\
-${V.map((i) => `var ${into}${key}_${i} = vec4<f32>();`).join(' ')}
-if (inside${key}) {
-  ${range(unitsPerLane)
-    .map((n) => {
-      const targets = range(vec4PerUnit).map((i) => `${into}${key}_${n * vec4PerUnit + i}`)
-      return `if (lane + ${n * lanesPerKey}u < UNITS) {
-    let unit = ${tensor}[${tensor}_head + key${key} * u.${tensor}_row_stride + lane + ${n * lanesPerKey}u];
-    ${indent(unpackUnit(dtype, 'unit', targets), 4)}
-  }`
-    })
-    .join('\n  ')}
-}`
+  /** Unpacks this lane's units of a row of k or v. No branches, so that loads of several keys overlap. */
+  const load = (tensor: 'k' | 'v') =>
+    range(unitsPerLane)
+      .map(
+        (n) => `\
+let unit${n} = ${tensor}[${tensor}_head + keys[j] * u.${tensor}_row_stride + min(lane + ${n * lanesPerKey}u, UNITS - 1u)];
+${unpackUnit(dtype, `unit${n}`, targets(`${tensor}_row`, 'j', n))}
+if (!inside[j] || lane + ${n * lanesPerKey}u >= UNITS) { ${targets(`${tensor}_row`, 'j', n)
+          .map((target) => `${target} = vec4<f32>();`)
+          .join(' ')} }`,
+      )
+      .join('\n')
 
   const addUp = shuffles
-    ? K.flatMap((key) =>
-        R.map((r) => {
-          const steps = range(Math.log2(lanesPerKey)).map(
-            (bit) => `s${key}_${r} += subgroupShuffleXor(s${key}_${r}, ${1 << bit}u);`,
-          )
-          return steps.join(' ')
-        }),
-      ).join('\n')
+    ? `\
+for (var product = 0u; product < PRODUCTS; product++) {
+  ${range(Math.log2(lanesPerKey))
+    .map((bit) => `scores[product] += subgroupShuffleXor(scores[product], ${1 << bit}u);`)
+    .join('\n  ')}
+}`
     : `\
 workgroupBarrier();
-${K.flatMap((key) => R.map((r) => `products[${key * rows + r}u * LANES + local] = s${key}_${r};`)).join('\n')}
+for (var product = 0u; product < PRODUCTS; product++) { products[product * LANES + local] = scores[product]; }
 workgroupBarrier();
 for (var product = lane; product < PRODUCTS; product += LANES_PER_KEY) {
   var sum = 0.0;
@@ -110,32 +105,7 @@ for (var product = lane; product < PRODUCTS; product += LANES_PER_KEY) {
   sums[group * PRODUCTS + product] = sum;
 }
 workgroupBarrier();
-${K.flatMap((key) => R.map((r) => `s${key}_${r} = sums[group * PRODUCTS + ${key * rows + r}u];`)).join('\n')}`
-
-  const update = (r: number) => `\
-{
-  ${K.map((key) => `let seen${key} = inside${key} && key${key} < row_end${r};`).join('\n  ')}
-  ${K.map((key) => `let score${key} = select(${LOWEST}, s${key}_${r}, seen${key});`).join('\n  ')}
-  let top = ${K.slice(1).reduce((max, key) => `max(${max}, score${key})`, 'score0')};
-  if (top > row_max${r}) {
-    // The difference may overflow on huge logits; any number below −126 gives the same 0.
-    let rescale = exp2(max(row_max${r} - top, -1000.0));
-    row_max${r} = top;
-    row_sum${r} *= rescale;
-    ${V.map((i) => `acc${r}_${i} *= rescale;`).join(' ')}
-  }
-  ${K.map((key) => `let p${key} = select(0.0, exp2(score${key} - row_max${r}), seen${key});`).join('\n  ')}
-  row_sum${r} += ${K.map((key) => `p${key}`).join(' + ')};
-  // A key that this row does not see adds nothing, also where its value is NaN.
-  ${V.map((i) => `acc${r}_${i} += ${K.map((key) => `select(vec4<f32>(), p${key} * v${key}_${i}, seen${key})`).join(' + ')};`).join('\n  ')}
-}`
-
-  const finish = (r: number) => `\
-workgroupBarrier();
-if (lane == 0u) { maxima[group] = row_max${r}; sums_of_rows[group] = row_sum${r}; }
-${V.map((i) => `merged[${i}u * LANES + local] = acc${r}_${i};`).join('\n')}
-workgroupBarrier();
-write_row(batch, list_head, first_row + ${r}u, workgroup.x, local);`
+for (var product = 0u; product < PRODUCTS; product++) { scores[product] = sums[group * PRODUCTS + product]; }`
 
   const code = `\
 // Attention of few query rows over many keys, first pass: each workgroup attends over a span of the keys, and a
@@ -166,6 +136,7 @@ const KEYS = ${keysPerStep}u; // of a group, at a time
 const ROWS = ${rows}u;
 const UNITS = ${headDim / perUnit}u; // 16-byte units of a row
 const PRODUCTS = ${products}u;
+const VECTORS = ${vectors}u; // vec4 of a lane's units of a row
 
 ${shuffles ? '' : `var<workgroup> products: array<f32, ${products * LANES}>;\nvar<workgroup> sums: array<f32, ${products * groups}>;\n`}var<workgroup> merged: array<vec4<f32>, ${vectors * LANES}>;
 var<workgroup> maxima: array<f32, ${groups}>;
@@ -191,14 +162,15 @@ fn write_row(batch: u32, list_head: u32, row: u32, split: u32, local: u32) {
   let head = list_head * u.heads_per_list + row / u.query_length;
   let at = ((split * u.batch + batch) * u.query_heads + head) * u.query_length + row % u.query_length;
   if (local < LANES_PER_KEY) {
-    ${V.map((i) => {
-      const unit = `(local + ${Math.floor(i / vec4PerUnit) * lanesPerKey}u)`
-      return `if (${unit} < UNITS) {
+    for (var i = 0u; i < VECTORS; i++) {
+      let unit = local + i / ${vec4PerUnit}u * LANES_PER_KEY;
+      if (unit >= UNITS) { continue; }
       var total = vec4<f32>();
-      for (var i = 0u; i < GROUPS; i++) { total += merged[${i}u * LANES + i * LANES_PER_KEY + local] * exp2(max(maxima[i] - largest, -1000.0)); }
-      part_out[(at * UNITS + ${unit}) * ${vec4PerUnit}u + ${i % vec4PerUnit}u] = total * select(1.0 / sum, 0.0, empty);
-    }`
-    }).join('\n    ')}
+      for (var g = 0u; g < GROUPS; g++) {
+        total += merged[i * LANES + g * LANES_PER_KEY + local] * exp2(max(maxima[g] - largest, -1000.0));
+      }
+      part_out[(at * UNITS + unit) * ${vec4PerUnit}u + i % ${vec4PerUnit}u] = total * select(1.0 / sum, 0.0, empty);
+    }
   }
   if (local == 0u) { part_statistics[at] = vec2<f32>(largest, sum); }
 }
@@ -225,42 +197,88 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let start = min(workgroup.x * u.span, positions);
   let end = min(start + u.span, positions);
 
-  ${R.map(
-    (r) => `\
-${V.map((i) => `var q${r}_${i} = vec4<f32>();`).join(' ')}
-  var row_end${r} = 0u; // keys before it are visible
-  if (first_row + ${r}u < u.heads_per_list * u.query_length) {
-    let head = list_head * u.heads_per_list + (first_row + ${r}u) / u.query_length;
-    let row = (first_row + ${r}u) % u.query_length;
-    row_end${r} = ${causal ? 'u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)))' : 'u.key_length'};
-    let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + lane;
-    ${range(unitsPerLane)
-      .map((n) => {
-        const targets = range(vec4PerUnit).map((i) => `q${r}_${n * vec4PerUnit + i}`)
-        return `if (lane + ${n * lanesPerKey}u < UNITS) {
-      let unit = q[at + ${n * lanesPerKey}u];
-      ${indent(unpackUnit(dtype, 'unit', targets), 6)}
-      ${targets.map((target) => `${target} *= u.scale;`).join(' ')}
-    }`
-      })
-      .join('\n    ')}
+  var query: array<vec4<f32>, ROWS * VECTORS>;
+  var acc: array<vec4<f32>, ROWS * VECTORS>;
+  var row_end: array<u32, ROWS>; // keys before it are visible
+  var row_max: array<f32, ROWS>;
+  var row_sum: array<f32, ROWS>;
+  for (var r = 0u; r < ROWS; r++) {
+    row_max[r] = ${LOWEST};
+    if (first_row + r < u.heads_per_list * u.query_length) {
+      let head = list_head * u.heads_per_list + (first_row + r) / u.query_length;
+      let row = (first_row + r) % u.query_length;
+      row_end[r] = ${causal ? 'u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)))' : 'u.key_length'};
+      let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + lane;
+      ${range(unitsPerLane)
+        .map(
+          (n) => `if (lane + ${n * lanesPerKey}u < UNITS) {
+        let unit = q[at + ${n * lanesPerKey}u];
+        ${indent(unpackUnit(dtype, 'unit', targets('query', 'r', n)), 8)}
+      }`,
+        )
+        .join('\n      ')}
+    }
   }
-  ${V.map((i) => `var acc${r}_${i} = vec4<f32>();`).join(' ')}
-  var row_max${r} = ${LOWEST};
-  var row_sum${r} = 0.0;`,
-  ).join('\n  ')}
+  for (var i = 0u; i < ROWS * VECTORS; i++) { query[i] *= u.scale; }
 
   for (var step = start; step < end; step += GROUPS * KEYS) {
-    ${K.map((key) => `let position${key} = step + group * KEYS + ${key}u;`).join('\n    ')}
-    ${K.map((key) => `var key${key} = 0u;\n    if (position${key} < end) { key${key} = key_at(position${key}, first, list_row); }`).join('\n    ')}
-    ${K.map((key) => `let inside${key} = position${key} < end && key${key} < u.key_length;`).join('\n    ')}
-    ${K.map((key) => indent(load('k', key, 'k'), 4)).join('\n    ')}
-    ${K.map((key) => R.map((r) => `var s${key}_${r} = ${V.map((i) => `dot(q${r}_${i}, k${key}_${i})`).join(' + ')};`).join('\n    ')).join('\n    ')}
+    var keys: array<u32, KEYS>;
+    var inside: array<bool, KEYS>;
+    var k_row: array<vec4<f32>, KEYS * VECTORS>;
+    var v_row: array<vec4<f32>, KEYS * VECTORS>;
+    for (var j = 0u; j < KEYS; j++) {
+      let position = step + group * KEYS + j;
+      if (position < end) { keys[j] = key_at(position, first, list_row); }
+      inside[j] = position < end && keys[j] < u.key_length;
+      keys[j] = select(0u, keys[j], inside[j]);
+    }
+    for (var j = 0u; j < KEYS; j++) {
+      ${indent(load('k'), 6)}
+    }
+    var scores: array<f32, PRODUCTS>;
+    for (var j = 0u; j < KEYS; j++) {
+      for (var r = 0u; r < ROWS; r++) {
+        var score = 0.0;
+        for (var i = 0u; i < VECTORS; i++) { score += dot(query[r * VECTORS + i], k_row[j * VECTORS + i]); }
+        scores[j * ROWS + r] = score;
+      }
+    }
     ${indent(addUp, 4)}
-    ${K.map((key) => indent(load('v', key, 'v'), 4)).join('\n    ')}
-    ${R.map((r) => indent(update(r), 4)).join('\n    ')}
+    for (var j = 0u; j < KEYS; j++) {
+      ${indent(load('v').replaceAll('unit', 'value'), 6)}
+    }
+    for (var r = 0u; r < ROWS; r++) {
+      var top = ${LOWEST};
+      for (var j = 0u; j < KEYS; j++) {
+        if (inside[j] && keys[j] < row_end[r]) { top = max(top, scores[j * ROWS + r]); }
+      }
+      if (top > row_max[r]) {
+        // The difference may overflow on huge logits; any number below −126 gives the same 0.
+        let rescale = exp2(max(row_max[r] - top, -1000.0));
+        row_max[r] = top;
+        row_sum[r] *= rescale;
+        for (var i = 0u; i < VECTORS; i++) { acc[r * VECTORS + i] *= rescale; }
+      }
+      for (var j = 0u; j < KEYS; j++) {
+        // A key that this row does not see adds nothing, also where its value is NaN.
+        if (inside[j] && keys[j] < row_end[r]) {
+          let weight = exp2(scores[j * ROWS + r] - row_max[r]);
+          row_sum[r] += weight;
+          for (var i = 0u; i < VECTORS; i++) { acc[r * VECTORS + i] += weight * v_row[j * VECTORS + i]; }
+        }
+      }
+    }
   }
-  ${R.map((r) => indent(finish(r), 2)).join('\n  ')}
+  for (var r = 0u; r < ROWS; r++) {
+    workgroupBarrier();
+    if (lane == 0u) {
+      maxima[group] = row_max[r];
+      sums_of_rows[group] = row_sum[r];
+    }
+    for (var i = 0u; i < VECTORS; i++) { merged[i * LANES + local] = acc[r * VECTORS + i]; }
+    workgroupBarrier();
+    write_row(batch, list_head, first_row + r, workgroup.x, local);
+  }
 }
 `
   return {

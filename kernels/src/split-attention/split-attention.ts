@@ -19,9 +19,6 @@ const TARGET_WORKGROUPS = 768
 const MIN_SPAN = 128
 const MAX_SPAN = 2048
 
-/** Query rows up to which splitting the keys is worth more than sharing them between rows. */
-export const splitQueryLength = 16
-
 /**
  * Compiles attention of few queries over many keys, dense or over a stripe plan (tokens, pages) with one block of queries:
  * each workgroup attends over a span of the keys for all query heads that share them, then the parts are merged.

@@ -1,8 +1,20 @@
 import { describe, expect, test } from 'vitest'
-import { chooseTier, implementedTiers, reportTiers, subgroupMatrixFeature, type TierReport, tiers } from './tiers.js'
+import {
+  chooseTier,
+  implementedTiers,
+  knowsMatrixSyntax,
+  reportTiers,
+  subgroupMatrixFeature,
+  type TierReport,
+  tiers,
+} from './tiers.js'
 
-function reports(features: string[], matrixShapes?: object[]): TierReport[] {
-  const info = matrixShapes && ({ subgroupMatrixConfigs: matrixShapes } as unknown as GPUAdapterInfo)
+function reports(
+  features: string[],
+  matrixShapes?: object[],
+  lanes = { subgroupMinSize: 32, subgroupMaxSize: 32 },
+): TierReport[] {
+  const info = { subgroupMatrixConfigs: matrixShapes, ...lanes } as unknown as GPUAdapterInfo
   return reportTiers({ features: new Set(features) as unknown as GPUSupportedFeatures }, info)
 }
 
@@ -34,12 +46,45 @@ describe('what a device offers', () => {
   test('matrix needs a usable shape, not only the feature', () => {
     const features = [...f16, subgroupMatrixFeature]
     expect(offered(reports(features, [shape(16)]))).toEqual(['matrix', 'f16', 'portable'])
-    expect(offered(reports(features, [shape(32), shape(8)]))).toEqual(['matrix', 'f16', 'portable'])
+    expect(offered(reports(features, [shape(8), shape(16)]))).toEqual(['matrix', 'f16', 'portable'])
+    expect(offered(reports(features, [shape(8)]))).toEqual(['f16', 'portable'])
+    expect(offered(reports(features, [{ ...shape(16), resultComponentType: 'f16' }]))).toEqual(['f16', 'portable'])
     expect(offered(reports(features, []))).toEqual(['f16', 'portable'])
     expect(offered(reports(features))).toEqual(['f16', 'portable'])
     expect(offered(reports(features, [shape(16, 'f32')]))).toEqual(['f16', 'portable'])
     expect(offered(reports(features, [{ ...shape(16), K: 8 }]))).toEqual(['f16', 'portable'])
     expect(offered(reports([subgroupMatrixFeature], [shape(16)]))).toEqual(['portable'])
+  })
+
+  test('matrix needs a compiler that knows its syntax', async () => {
+    const asked: string[] = []
+    const device = (features: string[], error: GPUError | null) =>
+      ({
+        features: new Set(features),
+        pushErrorScope: () => {},
+        createShaderModule: ({ code }: GPUShaderModuleDescriptor) => void asked.push(code),
+        popErrorScope: async () => error,
+      }) as unknown as GPUDevice
+    const features = [...f16, subgroupMatrixFeature]
+    expect(await knowsMatrixSyntax(device(f16, null))).toBe(false)
+    expect(asked).toEqual([]) // nothing to compile: the directives alone would be errors
+    expect(await knowsMatrixSyntax(device(features, {} as GPUError))).toBe(false)
+    expect(await knowsMatrixSyntax(device(features, null))).toBe(true)
+    expect(asked[0]).toContain('subgroupMatrixLoad<')
+    const info = { subgroupMatrixConfigs: [shape(16)], subgroupMinSize: 32, subgroupMaxSize: 32 }
+    const all = reportTiers({ features: new Set(features) as never }, info as never, false)
+    expect(offered(all)).toEqual(['f16', 'portable'])
+    expect(all[0]!.missing).toEqual(['the syntax of subgroup matrices with majorness as a template parameter'])
+  })
+
+  test('matrix needs subgroups of one size', () => {
+    const features = [...f16, subgroupMatrixFeature]
+    const all = reports(features, [shape(16)], { subgroupMinSize: 8, subgroupMaxSize: 32 })
+    expect(offered(all)).toEqual(['f16', 'portable'])
+    expect(all[0]!.missing).toEqual(['subgroups of 32 lanes each'])
+    expect(offered(reports(features, [shape(16)], { subgroupMinSize: 32, subgroupMaxSize: 64 }))).not.toContain(
+      'matrix',
+    )
   })
 })
 

@@ -6,7 +6,7 @@ export type Tier = 'matrix' | 'f16' | 'portable'
 export const tiers: readonly Tier[] = ['matrix', 'f16', 'portable']
 
 /** Tiers that this version has kernels for. */
-export const implementedTiers: readonly Tier[] = ['portable']
+export const implementedTiers: readonly Tier[] = ['matrix', 'f16', 'portable']
 
 /** Not in the WebGPU type library yet. */
 export const subgroupMatrixFeature = 'chromium-experimental-subgroup-matrix'
@@ -32,13 +32,24 @@ export interface TierReport {
 /**
  * What a device offers of each tier. A shared device has the features its creator asked for, so this looks at the
  * device, not at the adapter.
+ *
+ * @param matrixSyntax  what `knowsMatrixSyntax` found
  */
-export function reportTiers(device: Pick<GPUDevice, 'features'>, info: GPUAdapterInfo | undefined): TierReport[] {
+export function reportTiers(
+  device: Pick<GPUDevice, 'features'>,
+  info: GPUAdapterInfo | undefined,
+  matrixSyntax = true,
+): TierReport[] {
   const has = (feature: string) => device.features.has(feature as GPUFeatureName)
   const f16Missing = ['shader-f16', 'subgroups'].filter((f) => !has(f)).map((f) => `feature ${f}`)
   const matrixMissing = [...f16Missing]
   if (!has(subgroupMatrixFeature)) matrixMissing.push(`feature ${subgroupMatrixFeature}`)
-  else if (!hasUsableMatrixShape(info)) matrixMissing.push('an f16 matrix shape of 16×16×16 or 8×8×8')
+  else {
+    if (!hasUsableMatrixShape(info)) matrixMissing.push('f16 matrices of 16×16×16 with f32 results')
+    if (!matrixSyntax) matrixMissing.push('the syntax of subgroup matrices with majorness as a template parameter')
+    // Kernels divide rows among the lanes of a subgroup.
+    if (info?.subgroupMinSize !== 32 || info?.subgroupMaxSize !== 32) matrixMissing.push('subgroups of 32 lanes each')
+  }
   const missing: Record<Tier, string[]> = { matrix: matrixMissing, f16: f16Missing, portable: [] }
   return tiers.map((tier) => ({
     tier,
@@ -48,12 +59,31 @@ export function reportTiers(device: Pick<GPUDevice, 'features'>, info: GPUAdapte
   }))
 }
 
+/** Earlier versions of the experimental extension took majorness as an argument: their compilers refuse our kernels. */
+export async function knowsMatrixSyntax(device: GPUDevice): Promise<boolean> {
+  if (!['shader-f16', 'subgroups', subgroupMatrixFeature].every((f) => device.features.has(f as GPUFeatureName))) {
+    return false
+  }
+  device.pushErrorScope('validation')
+  device.createShaderModule({
+    label: 'subgroup matrix syntax',
+    code: `\
+enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+var<workgroup> tile: array<vec4<u32>, 32>;
+@compute @workgroup_size(32)
+fn main() { let matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&tile, 0u, 2u); }`,
+  })
+  return (await device.popErrorScope()) === null
+}
+
 /** A tier is a shape, not a feature bit: a 16×16 kernel passes every feature test on an 8×8 device and fails later. */
 function hasUsableMatrixShape(info: GPUAdapterInfo | undefined): boolean {
   const configs = (info as { subgroupMatrixConfigs?: readonly SubgroupMatrixConfig[] } | undefined)
     ?.subgroupMatrixConfigs
   return [...(configs ?? [])].some(
-    (c) => c.componentType === 'f16' && c.M === c.N && c.N === c.K && (c.M === 16 || c.M === 8),
+    (c) => c.componentType === 'f16' && c.resultComponentType === 'f32' && c.M === 16 && c.N === 16 && c.K === 16,
   )
 }
 
