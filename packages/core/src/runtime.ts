@@ -18,7 +18,14 @@ import {
   type Tensor,
   validateTensor,
 } from './tensor.js'
-import { chooseTier, reportTiers, subgroupMatrixFeature, type Tier, type TierReport } from './tiers.js'
+import {
+  chooseTier,
+  knowsMatrixSyntax,
+  reportTiers,
+  subgroupMatrixFeature,
+  type Tier,
+  type TierReport,
+} from './tiers.js'
 import { UniformCache } from './uniforms.js'
 
 export interface RuntimeOptions {
@@ -80,11 +87,11 @@ export class Runtime implements Disposable {
   #disposed = false
 
   /** @internal use `createRuntime` */
-  constructor(device: GPUDevice, options: RuntimeOptions) {
+  constructor(device: GPUDevice, options: RuntimeOptions, matrixSyntax = true) {
     this.device = device
     this.adapterInfo = options.adapterInfo ?? device.adapterInfo
     this.subgroupMinSize = this.adapterInfo?.subgroupMinSize ?? 4
-    this.tierReports = reportTiers(device, this.adapterInfo)
+    this.tierReports = reportTiers(device, this.adapterInfo, matrixSyntax)
     this.tier = chooseTier(this.tierReports, options.tier ?? 'auto')
     this.software = options.software ?? isSoftware(this.adapterInfo)
     this.work = { ...(this.software ? softwareBudget : hardwareBudget), ...options.work }
@@ -286,10 +293,10 @@ export class Runtime implements Disposable {
  * @throws TIER_UNAVAILABLE when a tier is forced that the device or this version does not have
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  if (options.device) return new Runtime(options.device, options)
+  if (options.device) return new Runtime(options.device, options, await knowsMatrixSyntax(options.device))
   const { device, adapterInfo } = await requestDevice(options.gpu ?? globalThis.navigator?.gpu)
   try {
-    return new Runtime(device, { adapterInfo, ...options })
+    return new Runtime(device, { adapterInfo, ...options }, await knowsMatrixSyntax(device))
   } catch (error) {
     device.destroy()
     throw error

@@ -1,0 +1,183 @@
+import type { KernelSource } from '@sparse-attention/core'
+import { indent } from '../../shared/wgsl.js'
+import { moduleHeader, rowEnd, storageBindings } from '../frame.js'
+import type { FlashAttentionOptions } from '../options.js'
+import { walks } from '../walk.js'
+import { LANES, MATRIX, matrixGeometry } from './geometry.js'
+import { products } from './products.js'
+import { softmax } from './softmax.js'
+import { staging } from './staging.js'
+import { pulledWalks } from './walk.js'
+
+export interface MatrixFlashOptions extends Pick<FlashAttentionOptions, 'causal' | 'headDim' | 'plan'> {
+  /** Query rows per workgroup. */
+  readonly rows: 64 | 128
+}
+
+/**
+ * Flash attention forward, matrix tier: f16 in and out, f32 accumulation, both products on subgroup matrices of 16×16×16.
+ *
+ * Queries and the output's accumulators stay in registers. Elements of a subgroup matrix cannot be read, so scores go
+ * through workgroup memory, where one or two lanes a row turn them into f16 weights in place.
+ *
+ * Where a tile holds keys that a row does not see, their values are multiplied by 0: NaN and ∞ in V reach that row too.
+ */
+export function emitMatrix({ headDim, causal, plan, rows }: MatrixFlashOptions): KernelSource {
+  const options = { dtype: 'f16', headDim, causal, plan } as const
+  const geometry = matrixGeometry(headDim, rows)
+  const { subgroups, rowTiles, lanesPerRow, units, tilePitch, scorePitch, vectors, weightUnit } = geometry
+  const walk = pulledWalks[plan]
+  const product = products(geometry)
+  const weights = softmax(geometry, walk)
+  const tiles = staging(geometry, walk)
+
+  const code = `\
+enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+
+${moduleHeader(
+  options,
+  `A workgroup computes ${rows} query rows of one head, each of its ${subgroups} subgroups ${rowTiles * MATRIX} of them, on subgroup matrices of
+${MATRIX}×${MATRIX}×${MATRIX}: f16 operands, f32 results. It advances ${MATRIX} keys at a time.`,
+)}
+
+alias Left = subgroup_matrix_left<f16, ${MATRIX}, ${MATRIX}>;
+alias Right = subgroup_matrix_right<f16, ${MATRIX}, ${MATRIX}>;
+alias Result = subgroup_matrix_result<f32, ${MATRIX}, ${MATRIX}>;
+
+const KEYS = ${MATRIX}u; // of a tile
+const LANES = ${LANES}u; // of a subgroup
+const LANES_PER_ROW = ${lanesPerRow}u;
+const UNITS = ${units}u; // 16-byte units of one row in memory
+const TILE_UNITS = ${MATRIX * units}u;
+const TILE_PITCH = ${tilePitch}u; // units from row to row of a tile: odd, which spreads rows over the memory banks
+const SCORE_PITCH = ${scorePitch}u;
+const NONE = 0x80000000u;
+
+var<workgroup> k_tile: array<vec4<u32>, ${MATRIX * tilePitch}>;
+var<workgroup> v_tile: array<vec4<u32>, ${MATRIX * tilePitch}>;
+var<workgroup> scores: array<array<vec4<u32>, ${rowTiles * MATRIX * scorePitch}>, ${subgroups}>; // f32 [row][key]; then f16 weights
+var<workgroup> outgrown: atomic<u32>; // 1: weights of some row would no longer fit f16
+
+${walk.declarations}
+
+fn pack(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
+  return vec4<u32>(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
+}
+
+fn query_unit(at: u32, live: bool, sign: u32) -> vec4<u32> {
+  var unit = vec4<u32>();
+  if (live) { unit = q[at] ^ vec4<u32>(sign); }
+  return unit;
+}
+
+// Rounded weights may sum to more than exact ones: that must not make a value infinite that f16 holds.
+fn in_range(x: vec4<f32>) -> vec4<f32> {
+  return select(x, clamp(x, vec4<f32>(-65504.0), vec4<f32>(65504.0)), abs(x) < vec4<f32>(131072.0));
+}
+
+fn output_unit(a: vec4<u32>, b: vec4<u32>, inverse: f32) -> vec4<u32> {
+  return pack(in_range(bitcast<vec4<f32>>(a) * inverse), in_range(bitcast<vec4<f32>>(b) * inverse));
+}
+
+@compute @workgroup_size(${geometry.workgroupSize})
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+  @builtin(subgroup_id) subgroup: u32,
+) {
+  ${
+    causal
+      ? `// Late rows see the most keys: those of all heads start first, so that no long row is left at the end.
+  let index = workgroup.y * workgroups.x + workgroup.x;
+  let head = index % workgroups.y;
+  let row_block = u.first_row_block + u.row_blocks - 1u - index / workgroups.y;`
+      : `let head = workgroup.y;
+  let row_block = u.first_row_block + u.row_blocks - 1u - workgroup.x;`
+  }
+  let batch = workgroup.z;
+  let kv_head = head / u.group_size;
+  ${indent(walks[plan].rows(rows), 2)}
+
+  // This lane's row, and which ${vectors * 4} of a tile's ${MATRIX} scores it turns into weights.
+  let row = first_row + local / LANES_PER_ROW;
+  let part = local % LANES_PER_ROW;
+  let live = row < end_row;
+  let score_row = local % LANES / LANES_PER_ROW * SCORE_PITCH;
+  let score_at = score_row + part * ${vectors}u;
+  let weight_at = score_row + ${weightUnit}u + part * ${vectors / 2}u;
+
+  // Keys before these ends are visible: to this row, to every row of the workgroup, to some row.
+  let row_end = ${rowEnd(options, 'row')};
+  let full_end = ${rowEnd(options, 'first_row')};
+  let block_end = ${rowEnd(options, 'end_row - 1u')};
+
+  // A negative scale turns the signs of q, so that the largest product has the largest score. At a scale of 0 every score
+  // is still 0 in f32, but that of keys that a row does not see must stay far below.
+  let scale = max(abs(u.scale), 1.0e-30);
+  let sign = select(0u, 0x80008000u, u.scale < 0.0);
+  let unseen = -1.0e30 / max(scale, 1.0e-8);
+
+  let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride;
+  let k_head = u.k_offset + batch * u.k_batch_stride + kv_head * u.k_head_stride;
+  let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
+  ${indent(product.loadQuery, 2)}
+
+  ${indent(tiles.lane, 2)}
+  ${indent(product.clearOutput, 2)}
+  var reference = 0.5 * (unseen * scale); // below the score of any key, above that of unseen ones
+  var row_sum = 0.0;
+
+  ${indent(walk.start, 2)}
+  {
+    ${indent(tiles.fetch, 4)}
+    ${indent(tiles.putKeys, 4)}
+    ${indent(tiles.putValues, 4)}
+  }
+  workgroupBarrier();
+  while (walk.tile != NONE) {
+    let now = walk;
+    walk = ${walk.next};
+    ${indent(tiles.fetch, 4)}
+
+    ${indent(product.scores, 4)}
+    workgroupBarrier();
+
+    ${indent(weights.weigh, 4)}
+    ${indent(tiles.putKeys, 4)}
+
+    // Rare. Waits for all weights and the next keys in any case.
+    if (workgroupUniformLoad(&outgrown) != 0u) {
+      ${indent(weights.moveReference, 6)}
+      if (local == 0u) { atomicStore(&outgrown, 0u); }
+      ${indent(product.rescaleOutput, 6)}
+      ${indent(weights.weighAgain, 6)}
+      workgroupBarrier();
+    }
+    row_sum += sum;
+
+    ${indent(product.values, 4)}
+    workgroupBarrier();
+    ${indent(tiles.putValues, 4)}
+  }
+
+  let empty = row_sum == 0.0;
+  let inverse = select(1.0 / row_sum, 0.0, empty);
+  let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row * u.out_row_stride;
+  ${indent(product.writeOutput, 2)}
+  if (live && part == 0u) {
+    let natural = (reference + log2(row_sum)) * 0.6931471805599453;
+    lse[(batch * u.query_heads + head) * u.query_length + row] = select(bitcast<u32>(natural), 0xff800000u, empty);
+  }
+}
+`
+  return {
+    label: `flash-attention${plan === 'block' ? '' : `-${plan}`}`,
+    code,
+    bindings: ['uniform', ...storageBindings(options).map(({ kind }) => kind)],
+    workgroupSize: geometry.workgroupSize,
+    workgroupBytes: geometry.workgroupBytes + walk.workgroupBytes,
+  }
+}

@@ -1,0 +1,121 @@
+import type { AttentionConfig, AttentionFrame, KernelSource, PlanData, Runtime } from '@sparse-attention/core'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { create, globals } from 'webgpu'
+import { emitMatrix } from './emit.js'
+import { chooseForm, matrixForms } from './forms.js'
+
+/** Workgroup memory of one multiprocessor of an H100, as its Vulkan driver divides it: two workgroups must fit. */
+const HALF_OF_A_MULTIPROCESSOR = 24 * 1024
+
+const every = [16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 192, 256].flatMap((headDim) =>
+  ([128, 64] as const)
+    .filter((rows) => rows === 64 || headDim <= 128)
+    .flatMap((rows) =>
+      (['block', 'stripe', 'variable-block'] as const).flatMap((plan) =>
+        [false, true].map((causal) => ({ headDim, rows, plan, causal })),
+      ),
+    ),
+)
+
+describe('the WGSL', () => {
+  // Dawn without a GPU behind it: its compiler, with the diagnostics that are on by default.
+  let device: GPUDevice
+  beforeAll(async () => {
+    Object.assign(globalThis, globals)
+    const gpu = create(['backend=null', 'enable-dawn-features=allow_unsafe_apis'])
+    const adapter = await gpu.requestAdapter()
+    device = await adapter!.requestDevice({
+      requiredFeatures: ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[],
+    })
+    keepAlive.push(gpu, adapter)
+  })
+  // Collecting the instance would end the process.
+  const keepAlive: unknown[] = []
+
+  test.each(every)('head_dim $headDim, $rows rows, $plan plan, causal $causal', async (options) => {
+    const source = emitMatrix(options)
+    device.pushErrorScope('validation')
+    const module = device.createShaderModule({ code: source.code })
+    expect((await module.getCompilationInfo()).messages.map(({ lineNum, message }) => [lineNum, message])).toEqual([])
+    // This adapter has 16 KiB of workgroup memory; its subgroups may have 128 lanes, and a workgroup must be whole ones.
+    if (source.workgroupSize % 128 === 0 && source.workgroupBytes <= 16384) {
+      device.createComputePipeline({ layout: 'auto', compute: { module } })
+    }
+    expect(await device.popErrorScope()).toBeNull()
+    expect(source.workgroupBytes).toBe(declaredBytes(source))
+    expect(source.workgroupBytes).toBeLessThanOrEqual(HALF_OF_A_MULTIPROCESSOR)
+    expect(source.workgroupSize).toBeLessThanOrEqual(256)
+    expect(source.bindings.filter((kind) => kind !== 'uniform').length).toBeLessThanOrEqual(8)
+  })
+
+  test('head_dim 64 fits the default limits of WebGPU, head_dim 128 with 64 rows', () => {
+    for (const plan of ['block', 'stripe', 'variable-block'] as const) {
+      expect(emitMatrix({ headDim: 64, rows: 128, plan, causal: true }).workgroupBytes).toBeLessThanOrEqual(16384)
+      expect(emitMatrix({ headDim: 128, rows: 64, plan, causal: true }).workgroupBytes).toBeLessThanOrEqual(16384)
+    }
+  })
+
+  test('every offset and pitch of a matrix access is a literal', () => {
+    for (const options of every) {
+      const { code } = emitMatrix(options)
+      const accesses = code.match(/subgroupMatrix(?:Load|Store)<.*/g)!
+      expect(accesses.length).toBeGreaterThan(0)
+      for (const access of accesses) {
+        expect(access).toMatch(
+          /Load<\w+, \w+_major>\(&[\w[\]]+, \d+u, \d+u\);$|Store<row_major>\(&scores\[subgroup\], \d+u, \w+, \d+u\);$/,
+        )
+      }
+    }
+  })
+
+  test('an example to read: head_dim 64, causal', async () => {
+    const { code } = emitMatrix({ headDim: 64, rows: 128, plan: 'block', causal: true })
+    await expect(code).toMatchFileSnapshot('../../../wgsl/flash-attention.matrix.wgsl')
+  })
+})
+
+/** Bytes of the variables in workgroup memory, read off the source. */
+function declaredBytes({ code }: KernelSource): number {
+  const variables = [...code.matchAll(/^var<workgroup> \w+: ([^;]+);/gm)].map(([, type]) => type!)
+  const size = (type: string): number => {
+    const array = /^array<(.+), (\w+)>$/.exec(type)
+    if (array) return size(array[1]!) * (array[2] === 'KEYS' ? 16 : Number(array[2]))
+    return { 'vec4<u32>': 16, u32: 4, 'atomic<u32>': 4 }[type]!
+  }
+  return variables.reduce((sum, type) => sum + size(type), 0)
+}
+
+describe('the choice of a form', () => {
+  const runtime = (tier: string, maxComputeWorkgroupStorageSize = 49152) =>
+    ({
+      tier,
+      device: { limits: { maxComputeWorkgroupStorageSize } },
+      kernel: async (source: KernelSource) => ({ source }),
+    }) as unknown as Runtime
+  const config = (headDim: number, dtype = 'f16') => ({ dtype, headDim, causal: false }) as Required<AttentionConfig>
+  const rowsOf = async (...args: Parameters<typeof matrixForms>) => (await matrixForms(...args)).map(({ rows }) => rows)
+
+  test('there is none off the tier, for f32, and for head_dim that 16 does not divide', async () => {
+    expect(await rowsOf(runtime('portable'), config(64), 'block')).toEqual([])
+    expect(await rowsOf(runtime('f16'), config(64), 'block')).toEqual([])
+    expect(await rowsOf(runtime('matrix'), config(64, 'f32'), 'block')).toEqual([])
+    expect(await rowsOf(runtime('matrix'), config(72), 'block')).toEqual([])
+    expect(await rowsOf(runtime('matrix'), config(64), 'block')).toEqual([128, 64])
+  })
+
+  test('128 rows need registers and workgroup memory, and query blocks that they divide', async () => {
+    expect(await rowsOf(runtime('matrix'), config(256), 'block')).toEqual([64])
+    expect(await rowsOf(runtime('matrix', 16384), config(128), 'block')).toEqual([64])
+    expect(await rowsOf(runtime('matrix', 16384), config(256), 'block')).toEqual([])
+    expect(await rowsOf(runtime('matrix'), config(64), 'variable-block')).toEqual([64])
+
+    const forms = await matrixForms(runtime('matrix'), config(64), 'block')
+    const chosen = (queryLength: number, plan: object) =>
+      chooseForm(forms, { batch: 1, queryHeads: 8, queryLength } as AttentionFrame, plan as PlanData).rows
+    expect(chosen(4096, { kind: 'dense' })).toBe(128)
+    expect(chosen(2048, { kind: 'dense' })).toBe(64)
+    expect(chosen(4096, { kind: 'block', blockQ: 256 })).toBe(128)
+    expect(chosen(4096, { kind: 'block', blockQ: 64 })).toBe(64)
+    expect(chosen(4096, { kind: 'stripe', blockQ: 192 })).toBe(64)
+  })
+})

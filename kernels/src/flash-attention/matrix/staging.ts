@@ -1,0 +1,57 @@
+import { range } from '../../shared/wgsl.js'
+import { MATRIX, type MatrixGeometry } from './geometry.js'
+import type { PulledWalk } from './walk.js'
+
+/**
+ * Statements that bring tiles of K and V from memory into `k_tile` and `v_tile`, 16 bytes a lane at a time, in two steps:
+ * what is fetched into registers arrives while the tile before is computed, and is put down when that one is done with.
+ */
+export interface Staging {
+  /** Constants of a lane: which units it brings. */
+  readonly lane: string
+  /** Loads the tile of `walk`; zeros where there are no keys. */
+  readonly fetch: string
+  readonly putKeys: string
+  /** V, and what the walk needs to know of the tile's keys. */
+  readonly putValues: string
+}
+
+export function staging({ units, workgroupSize }: MatrixGeometry, walk: PulledWalk): Staging {
+  const tileUnits = MATRIX * units
+  const loads = range(Math.ceil(tileUnits / workgroupSize))
+  const guarded = tileUnits % workgroupSize !== 0
+  const each = (lines: (i: number) => string) => loads.map(lines).join('\n')
+
+  const fetch = (name: 'k' | 'v') =>
+    each((i) => {
+      const inside = `${guarded ? `tile_unit_${i} < TILE_UNITS && ` : ''}step_${i} + lane_key_${i} < u.key_length`
+      return `\
+var ${name}_unit_${i} = vec4<u32>();
+if (${inside}) { ${name}_unit_${i} = ${name}[${name}_lane_${i} + step_${i} * u.${name}_row_stride]; }`
+    })
+  const put = (name: 'k' | 'v') =>
+    each((i) => {
+      const statement = `${name}_tile[at_${i}] = ${name}_unit_${i};`
+      return guarded ? `if (tile_unit_${i} < TILE_UNITS) { ${statement} }` : statement
+    })
+  const withWalk = (statements: string, more: string) => (more === '' ? statements : `${statements}\n${more}`)
+
+  return {
+    lane: each(
+      (i) => `\
+let tile_unit_${i} = local + ${i * workgroupSize}u;
+let key_in_tile_${i} = tile_unit_${i} / UNITS;
+let unit_in_row_${i} = tile_unit_${i} % UNITS;
+let lane_key_${i} = ${walk.lane(`key_in_tile_${i}`)};
+let k_lane_${i} = k_head + lane_key_${i} * u.k_row_stride + unit_in_row_${i};
+let v_lane_${i} = v_head + lane_key_${i} * u.v_row_stride + unit_in_row_${i};
+let at_${i} = key_in_tile_${i} * TILE_PITCH + unit_in_row_${i};`,
+    ),
+    fetch: withWalk(
+      `${each((i) => `let step_${i} = ${walk.step(`key_in_tile_${i}`)};`)}\n${fetch('k')}\n${fetch('v')}`,
+      walk.fetch,
+    ),
+    putKeys: put('k'),
+    putValues: withWalk(put('v'), walk.put),
+  }
+}
