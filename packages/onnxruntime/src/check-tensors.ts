@@ -1,5 +1,4 @@
-import { SparseAttentionError } from '@sparse-attention/core'
-import { TensorProto_DataLocation, TensorProto_DataType as Type } from 'onnx-buf'
+import { TensorProto_DataType as Type } from 'onnx-buf'
 import { invalidFile } from './errors.js'
 import type { TensorProto } from './onnx.js'
 
@@ -36,13 +35,11 @@ const layouts: Readonly<Record<number, readonly [bits: number, field: Field]>> =
 }
 
 /**
- * Checks that a tensor stored in the file has a known type, sane dims and exactly the bytes that they ask for.
+ * Checks that a tensor has a known type and sane dims.
  *
- * @param where what holds it, for the error: `initializer 'w'` or `attribute 'value' of node 'c'`
- * @throws INVALID_FILE; UNSUPPORTED for data outside the file
+ * @throws INVALID_FILE
  */
-export function checkTensor(tensor: TensorProto, where: string): void {
-  if (tensor.dataLocation === TensorProto_DataLocation.EXTERNAL) throw externalData(tensor, where)
+function layoutOf(tensor: TensorProto, where: string): { bits: number; field: Field; elements: number } {
   const layout = layouts[tensor.dataType]
   if (!layout) throw invalidFile(`${where} has the unknown data type ${tensor.dataType}.`, where)
   const count = tensor.dims.reduce((product, dim) => product * dim, 1n)
@@ -50,7 +47,28 @@ export function checkTensor(tensor: TensorProto, where: string): void {
     throw invalidFile(`${where} has the dims [${tensor.dims}].`, where)
   }
   const [bits, field] = layout
-  const elements = Number(count)
+  return { bits, field, elements: Number(count) }
+}
+
+/**
+ * The bytes that a tensor takes where it is stored in one piece.
+ *
+ * @throws INVALID_FILE; also for strings, which never are
+ */
+export function bytesOfTensor(tensor: TensorProto, where: string): number {
+  const { bits, field, elements } = layoutOf(tensor, where)
+  if (field === 'stringData') throw invalidFile(`${where} holds strings outside the model.`, where)
+  return Math.ceil((elements * bits) / 8)
+}
+
+/**
+ * Checks that a tensor stored in the file has a known type, sane dims and exactly the bytes that they ask for.
+ *
+ * @param where what holds it, for the error: `initializer 'w'` or `attribute 'value' of node 'c'`
+ * @throws INVALID_FILE
+ */
+export function checkTensor(tensor: TensorProto, where: string): void {
+  const { bits, field, elements } = layoutOf(tensor, where)
   if (tensor.rawData.length > 0) {
     const bytes = Math.ceil((elements * bits) / 8)
     if (field !== 'stringData' && tensor.rawData.length === bytes) return
@@ -66,33 +84,4 @@ export function checkTensor(tensor: TensorProto, where: string): void {
   if (stored !== needed) {
     throw invalidFile(`${where} with dims [${tensor.dims}] needs ${needed} entries, the file has ${stored}.`, where)
   }
-}
-
-/** Data in a file beside the model: never opened, and a path that leads out of the model's folder is said to be so. */
-function externalData(tensor: TensorProto, where: string): SparseAttentionError {
-  const location = tensor.externalData.find(({ key }) => key === 'location')?.value ?? ''
-  const escapes =
-    location === '' ||
-    /^([/\\]|[a-z]+:)/i.test(location) ||
-    location.split(/[/\\]/).includes('..') ||
-    hasControl(location)
-  if (escapes) {
-    return invalidFile(
-      `${where} keeps its data in '${printable(location)}', which is not a file in the model's folder.`,
-      where,
-    )
-  }
-  return new SparseAttentionError('UNSUPPORTED', {
-    message: `${where} keeps its data outside the model, in '${location}'.`,
-    fix: 'Save the model with all data inside one .onnx file.',
-    where,
-  })
-}
-
-function hasControl(text: string): boolean {
-  return [...text].some((character) => character.charCodeAt(0) < 32)
-}
-
-function printable(text: string): string {
-  return [...text].map((character) => (character.charCodeAt(0) < 32 ? '\uFFFD' : character)).join('')
 }

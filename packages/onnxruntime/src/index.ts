@@ -1,4 +1,5 @@
 export type { AttentionNode, AttentionOpType } from './attention-node.js'
+export type { ExternalData, ExternalFile } from './external-data.js'
 export type { LoadOptions, LoadProgress, OutputLocation } from './load.js'
 export { AttentionModel, type ModelDescription, type ModelRunOptions } from './model.js'
 export { ModelCache, type ModelCacheOptions } from './model-cache.js'

@@ -3,6 +3,7 @@ import type { InferenceSession } from 'onnxruntime-web'
 import type { AttentionNode, FoundAttention } from './attention-node.js'
 import { type Cut, cutGraph, type Level } from './cut.js'
 import { cannotCut } from './errors.js'
+import { type ExternalData, readExternalData } from './external-data.js'
 import { findAttentions } from './find-attentions.js'
 import { type Graph, readGraph } from './graph.js'
 import { HostCheck } from './host-check.js'
@@ -41,6 +42,11 @@ export interface LoadOptions {
    * attentions on the GPU, ready to be fed back, everything else on the CPU. With 'wasm' all are on the CPU.
    */
   readonly preferredOutputLocation?: OutputLocation | Readonly<Record<string, OutputLocation>>
+  /**
+   * Files beside the model in which it keeps weights, by the path that it gives for them, or a function that finds them.
+   * They must stay as they are until the model is loaded.
+   */
+  readonly externalData?: ExternalData
   /**
    * Keys and values of past tokens stay on our side, in a cache that `createCache` makes and each run is given, so that a
    * token costs the same however many came before. The inputs and outputs that hold past and present are no more. Default
@@ -87,7 +93,9 @@ export async function loadModel(
   bytes: Uint8Array,
   options: LoadOptions,
 ): Promise<LoadedModel> {
-  const file = readGraph(parseModel(bytes))
+  const proto = parseModel(bytes)
+  await readExternalData(proto, options.externalData)
+  const file = readGraph(proto)
   const found = findAttentions(file)
   if (found.length === 0) throw noAttention(file)
   const choices = found.map((each) => choose(each, options))

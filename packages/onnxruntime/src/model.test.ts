@@ -7,10 +7,11 @@ import {
 } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { trackBuffers } from '@sparse-attention/testing'
-import type { InferenceSession } from 'onnxruntime-web'
+import type { InferenceSession, Tensor } from 'onnxruntime-web'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { node, model as onnx, value } from '../test/build.js'
 import { createHarness, expectSameOutputs, type Harness } from '../test/harness.js'
+import { readExport } from '../test/read-export.js'
 import { tinyLlama, tinyLlamaFeeds, tinyLlamaModel, tinyPrompt } from '../test/tiny-llama.js'
 import { type AttentionEvent, AttentionModel, type AttentionNode, type LoadProgress, type Ort } from './index.js'
 
@@ -393,4 +394,33 @@ function fromHalf(bits: number): number {
 test('errors are typed in every copy of the package', async () => {
   const error: unknown = await harness.load(new Uint8Array([1, 2, 3])).catch((reason: unknown) => reason)
   expect(SparseAttentionError.is(error)).toBe(true)
+})
+
+describe('several models on one device', () => {
+  test('run in turns and at once, beside a session of onnxruntime-web, and outlive each other', async () => {
+    const { ort } = harness
+    const exported = await readExport(harness, 'whisper-sdpa-dynamo-18')
+    const first = await harness.load(llama)
+    await using second = await harness.load(tinyLlamaModel({ packed: true }))
+    await using third = await harness.load(exported.bytes)
+    const session = await ort.InferenceSession.create(llama, { executionProviders: ['wasm'], logSeverityLevel: 3 })
+    const feeds = tinyLlamaFeeds(harness, tinyPrompt)
+    const expected = (await session.run(feeds)) as Record<string, Tensor>
+    const packed = await harness.reference(tinyLlamaModel({ packed: true }), feeds)
+    const whisper = await harness.reference(exported.bytes, exported.feeds)
+    const [a, b, c, d] = await Promise.all([
+      first.run(feeds),
+      second.run(feeds),
+      third.run(exported.feeds),
+      session.run(feeds) as Promise<Record<string, Tensor>>,
+    ])
+    await expectSameOutputs(a, expected)
+    await expectSameOutputs(b, packed)
+    await expectSameOutputs(c, whisper)
+    await expectSameOutputs(d, expected)
+    await session.release()
+    await first.dispose()
+    await expectSameOutputs(await second.run(feeds), packed)
+    await expectSameOutputs(await third.run(exported.feeds), whisper)
+  })
 })

@@ -58,7 +58,7 @@ export class AttentionModel implements AsyncDisposable {
    * Reads, checks and cuts a model, then loads its pieces and compiles the methods.
    *
    * @param ort the module `onnxruntime-web`, or `onnxruntime-web/webgpu` where the pieces run on the GPU
-   * @param bytes an .onnx file with its weights inside
+   * @param bytes an .onnx file; weights in other files are `options.externalData`
    * @throws INVALID_FILE for a malformed file, UNSUPPORTED for one that cannot be cut, naming the node and the reason,
    *   before any GPU work
    * @throws WEBGPU_UNAVAILABLE, MISSING_DEPENDENCY when onnxruntime-web cannot start, and what `runtime.use` throws

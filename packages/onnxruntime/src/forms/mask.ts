@@ -60,7 +60,8 @@ export class MaskReader {
       for (const value of values) {
         const { obstacle, ordered } = this.#cone(value)
         if (obstacle !== undefined) return { obstacle: `its mask '${value}' ${obstacle}` }
-        if (part.kind !== 'compare' && ordered) causal = true
+        // A stored triangle is compared with 1; positions are compared with each other.
+        if (ordered && (part.kind !== 'compare' || part.op === 'Equal')) causal = true
       }
       if (part.kind === 'compare' && this.#ordersPositions(part.op, part.left, part.right)) causal = true
     }

@@ -219,7 +219,10 @@ function shapeObstacle(...shapes: readonly (readonly Size[] | undefined)[]): str
   if (typeof dim === 'number' && typeof other === 'number' && dim !== other) {
     return `its keys have a head dim of ${dim}, its values of ${other}`
   }
-  return q[1] === k[1] || k[1] === 1 ? undefined : `its queries have ${q[1]} heads, its keys ${k[1]}`
+  const [heads, keyHeads] = [q[1], k[1]]
+  const known = typeof heads === 'number' && typeof keyHeads === 'number'
+  if (!known || heads === keyHeads || keyHeads === 1) return undefined
+  return `its queries have ${heads} heads, its keys ${keyHeads}`
 }
 
 function headObstacle(queryHeads: Size | undefined, kvHeads: Size | undefined, group: number): string | undefined {
