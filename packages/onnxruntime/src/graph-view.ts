@@ -8,6 +8,7 @@ const MAX_CONSTANT = 64
 /** A graph as pattern matchers look at it: who writes and reads a value, and which values are constant. */
 export class GraphView {
   readonly #producers = new Map<string, GraphNode>()
+  readonly #sources = new Map<string, string>()
   readonly #readers = new Map<string, GraphNode[]>()
   readonly #outputs: ReadonlySet<string>
   readonly #constants = new Map<string, readonly number[] | undefined>()
@@ -16,6 +17,8 @@ export class GraphView {
     this.#outputs = new Set(graph.outputs)
     for (const node of graph.nodes) {
       for (const value of node.outputs) this.#producers.set(value, node)
+      // Nodes are in the order in which they run, so what is renamed is known already.
+      if (onlyRenames(node)) this.#sources.set(node.outputs[0] ?? '', this.source(node.proto.input[0] ?? ''))
       for (const value of node.inputs) {
         const known = this.#readers.get(value)
         if (known) known.push(node)
@@ -45,13 +48,7 @@ export class GraphView {
 
   /** A value before the Identity nodes that rename it. */
   source(value: string): string {
-    let source = value
-    // A graph has no cycles, so this ends.
-    for (;;) {
-      const node = this.#producers.get(source)
-      if (!node || !onlyRenames(node)) return source
-      source = node.proto.input[0]!
-    }
+    return this.#sources.get(value) ?? value
   }
 
   /** The stored tensor behind a value. */

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { create, toBinary } from '@bufbuild/protobuf'
 import { type Runtime, SparseAttentionError } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
@@ -15,8 +16,11 @@ import {
   TypeProtoSchema,
 } from 'onnx-buf'
 import { describe, expect, test } from 'vitest'
-import { model, modelProto, node, type Parts, tensor, value } from '../test/build.js'
+import { int64, model, modelProto, node, type Parts, tensor, value } from '../test/build.js'
 import { tinyLlamaModel } from '../test/tiny-llama.js'
+import { writtenOut } from '../test/written-out.js'
+import { findAttentions } from './find-attentions.js'
+import { readGraph } from './graph.js'
 import { AttentionModel, type Ort } from './index.js'
 
 // Malformed and malicious files are refused on the host: neither the GPU nor onnxruntime-web is touched.
@@ -116,6 +120,19 @@ describe('files that are no models', () => {
       if (await check(bytes, 'replace')) refused++
     }
     expect(refused).toBeGreaterThan(200)
+  })
+
+  test('an export with bytes changed at random is refused with a typed error, or is another valid model (seed 6)', async () => {
+    const random = createRandom(6)
+    const whole = new Uint8Array(await readFile(new URL('../test/exports/bert-sdpa-script-17.onnx', import.meta.url)))
+    let refused = 0
+    for (let i = 0; i < 100; i++) {
+      const bytes = whole.slice()
+      // In its nodes, which come first.
+      for (let j = 0; j < 3; j++) bytes[random.integer(0, 40_000)] = random.integer(0, 255)
+      if (await check(bytes, 'replace')) refused++
+    }
+    expect(refused).toBeGreaterThan(20)
   })
 })
 
@@ -322,6 +339,64 @@ const multiHead = (inputs: readonly string[], attributes: Readonly<Record<string
     output: [value('out', 'f32')],
     node: [node('ms:MultiHeadAttention', inputs, 'out', { num_heads: 2n, ...attributes })],
   })
+
+describe('graphs made to keep a pattern matcher busy', () => {
+  const chain = (op: string, count: number, name: string, inputs: (value: string) => string[]) =>
+    Array.from({ length: count }, (_, i) => node(op, inputs(i === 0 ? 'mask' : `${name}${i - 1}`), `${name}${i}`))
+  const masked = (nodes: Parts['node'], last: string): Parts =>
+    writtenOut({
+      maskInputs: [value('mask', 'f32', ['b', 1, 'queries', 'keys'])],
+      initializer: [int64('five', [1, 1, 1, 1])],
+      mask: (scores) => ({ nodes: [...nodes, node('Add', [scores, last], 'masked')], masked: 'masked' }),
+    })
+  test.each<[string, Parts]>([
+    [
+      '20000 names for one mask',
+      masked(
+        chain('Identity', 20_000, 'i', (x) => [x]),
+        'i19999',
+      ),
+    ],
+    [
+      '20000 expansions of a mask',
+      masked(
+        chain('Expand', 20_000, 'e', (x) => [x, 'five']),
+        'e19999',
+      ),
+    ],
+    [
+      'a mask that is all of 2^60 conditions',
+      masked(
+        [
+          node('Cast', ['mask'], 'bool', { to: 9n }),
+          ...chain('And', 60, 'a', (x) => (x === 'mask' ? ['bool', 'bool'] : [x, x])),
+          node('Where', ['a59', 'zero', 'low'], 'chosen'),
+        ],
+        'chosen',
+      ),
+    ],
+    [
+      'a sum of 2^60 masks',
+      masked(
+        chain('Add', 60, 's', (x) => [x, x]),
+        's59',
+      ),
+    ],
+    [
+      '20000 scales',
+      writtenOut({
+        mask: (scores) => ({
+          nodes: chain('Mul', 20_000, 'm', (x) => [x === 'mask' ? scores : x, 'factor']),
+          masked: 'm19999',
+        }),
+      }),
+    ],
+  ])('%s', async (_, parts) => {
+    const found = findAttentions(readGraph(modelProto(parts)))
+    expect(found).toHaveLength(1)
+    expect(await check(model(parts), 'keep')).toBeUndefined()
+  })
+})
 
 describe('malformed attention nodes', () => {
   const qkv = ['query', 'key', 'value']

@@ -70,8 +70,12 @@ export class MaskReader {
 
   #conditions(value: string, negated: boolean): MaskPart[] {
     const parts: MaskPart[] = []
+    const seen = new Set<string>()
     const pending = [{ value, negated }]
     for (let next = pending.pop(); next; next = pending.pop()) {
+      const key = `${next.negated} ${this.view.source(next.value)}`
+      if (seen.has(key)) continue
+      seen.add(key)
       const node = this.view.producer(next.value)
       const [first = '', second = ''] = node?.proto.input ?? []
       // Hidden where either says so: "and" of what is visible, "or" of what is hidden.
@@ -86,17 +90,20 @@ export class MaskReader {
     return parts
   }
 
-  #additive(value: string): MaskPart[] {
-    const node = this.view.producer(value)
-    if (!node) return [{ kind: 'additive', value }]
-    const [first = '', second = '', third = ''] = node.proto.input
-    if (isOp(node, 'Where')) {
-      const [yes, no] = [this.view.scalar(second), this.view.scalar(third)]
-      if (yes === 0 && no !== undefined && no <= HIDDEN) return this.#conditions(first, false)
-      if (no === 0 && yes !== undefined && yes <= HIDDEN) return this.#conditions(first, true)
+  #additive(given: string): MaskPart[] {
+    let value = given
+    for (;;) {
+      const node = this.view.producer(value)
+      if (!node) return [{ kind: 'additive', value }]
+      const [first = '', second = '', third = ''] = node.proto.input
+      if (isOp(node, 'Where')) {
+        const [yes, no] = [this.view.scalar(second), this.view.scalar(third)]
+        if (yes === 0 && no !== undefined && no <= HIDDEN) return this.#conditions(first, false)
+        if (no === 0 && yes !== undefined && yes <= HIDDEN) return this.#conditions(first, true)
+      }
+      if (!isOp(node, 'Expand') && !this.#addsLeadingAxes(node)) return [{ kind: 'additive', value }]
+      value = first
     }
-    if (isOp(node, 'Expand') || this.#addsLeadingAxes(node)) return this.#additive(first)
-    return [{ kind: 'additive', value }]
   }
 
   /** Nodes after which the same pairs are visible: the last two axes stay where they are. */
