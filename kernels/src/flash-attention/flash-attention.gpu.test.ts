@@ -27,6 +27,7 @@ interface Lengths {
   readonly keyLength: number
   readonly headDim: number
   readonly queryHeads?: number
+  readonly scale?: number
 }
 
 const shapeOf = (c: Lengths): AttentionShape => ({ batch: 2, queryHeads: 4, kvHeads: 2, ...c })
@@ -36,7 +37,7 @@ async function checkPlan(c: Lengths, host: HostPlan): Promise<void> {
   const shape = shapeOf(c)
   const { batch, queryHeads, kvHeads, queryLength, keyLength, headDim } = shape
   const inputs = makeInputs('gaussian', shape, c.dtype, 4)
-  const scale = 1 / Math.sqrt(c.headDim)
+  const scale = c.scale ?? 1 / Math.sqrt(c.headDim)
   using attention = await runtime.use(dense({ plan: host.kind }), { ...shape, ...c, scale })
   using q = runtime.tensor(c.dtype, [batch, queryHeads, queryLength, headDim], Float32Array.from(inputs.q))
   using k = runtime.tensor(c.dtype, [batch, kvHeads, keyLength, headDim], Float32Array.from(inputs.k))
@@ -89,6 +90,18 @@ describe('over blocks', () => {
       density: 0.4,
     },
     { dtype: 'f32', causal: true, queryLength: 70, keyLength: 2300, headDim: 32, blockQ: 64, blockK: 64, density: 0.1 },
+    // Every score is 0, of which keys that are not there must have no part; and the lowest product scores highest.
+    ...[0, -0.4].map((scale) => ({
+      dtype: 'f16' as const,
+      causal: false,
+      queryLength: 20,
+      keyLength: 90,
+      headDim: 16,
+      blockQ: 64,
+      blockK: 64,
+      density: 0.7,
+      scale,
+    })),
     // Heads enough for the kernels that only large calls are worth.
     {
       dtype: 'f16',
