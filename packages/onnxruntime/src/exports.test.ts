@@ -1,4 +1,5 @@
 import { relativeError } from '@sparse-attention/core'
+import { xattention } from '@sparse-attention/prefill'
 import type { Tensor } from 'onnxruntime-web'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { createHarness, type Harness } from '../test/harness.js'
@@ -54,4 +55,46 @@ describe.each(names)('%s', (name) => {
     const { feeds, outputs } = exported
     await expectOutputs(await model.run(alone ? firstSequence(feeds) : feeds), alone ? firstSequence(outputs) : outputs)
   })
+})
+
+describe('an attention mask', () => {
+  test.each(['bert-masked-eager-script-17', 'bert-masked-sdpa-dynamo-23'])('of a padded batch, in %s', async (name) => {
+    const { bytes, feeds, outputs } = await readExport(harness, name)
+    await using model = await harness.load(bytes)
+    await expect(model.run(feeds)).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringMatching(/neither causal nor shows everything: .* hides key 12 from every query/),
+      fix: expect.stringContaining('one by one'),
+    })
+    // As the error says: kept, the batch may be padded.
+    await using kept = await harness.load(bytes, { attention: () => 'keep' })
+    await expectOutputs(await kept.run(feeds), outputs)
+  })
+
+  test('of one sequence and of ones, in another length than that of the export', async () => {
+    const { bytes } = await readExport(harness, 'llama-masked-sdpa-script-17')
+    await using model = await harness.load(bytes)
+    for (const length of [1, 40]) {
+      const ids = Array.from({ length }, (_, i) => (i * 31 + 7) % 48)
+      const feeds = (mask: readonly number[]) => ({
+        input_ids: harness.tensor('int64', [1, length], ids),
+        attention_mask: harness.tensor('int64', [1, length], mask),
+      })
+      const ones = feeds(new Array(length).fill(1))
+      await expectOutputs(await model.run(ones), await harness.reference(bytes, ones))
+      if (length === 1) continue
+      const left = feeds([0, ...new Array(length - 1).fill(1)])
+      await expect(model.run(left)).rejects.toMatchObject({
+        code: 'UNSUPPORTED',
+        where: expect.stringContaining('layers.0'),
+      })
+    }
+  })
+})
+
+test('a sparse method that keeps everything gives what PyTorch gives', async () => {
+  const { bytes, feeds, outputs } = await readExport(harness, 'llama-eager-dynamo-18')
+  await using model = await harness.load(bytes, { attention: () => xattention(xattention.definition.neutral) })
+  expect(model.describe().attentions.map(({ prefill }) => prefill)).toEqual(new Array(LAYERS).fill('xattention'))
+  await expectOutputs(await model.run(feeds), outputs)
 })

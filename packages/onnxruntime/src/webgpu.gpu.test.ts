@@ -2,8 +2,10 @@ import { dense } from '@sparse-attention/kernels'
 import { trackBuffers } from '@sparse-attention/testing'
 import type { InferenceSession, Tensor } from 'onnxruntime-web'
 import { beforeAll, expect, test, vi } from 'vitest'
+import { node, uniform, value } from '../test/build.js'
 import { createHarness, expectSameOutputs, type Harness } from '../test/harness.js'
 import { tinyLlamaFeeds, tinyLlamaModel, tinyPrompt } from '../test/tiny-llama.js'
+import { writtenOutModel } from '../test/written-out.js'
 import { AttentionModel, type Ort } from './index.js'
 
 // onnxruntime-web's WebGPU provider and our attention on one device. Tiny: it also runs on software adapters, where
@@ -106,4 +108,43 @@ test.each([
   await expect(model.run(tinyLlamaFeeds(harness, tinyPrompt), options)).rejects.toBe(reason)
   expect(tensors.made).toBeGreaterThan(0)
   expect(tensors.alive).toBe(0)
+})
+
+test('with a cache on the GPU, a prompt and more tokens give what one pass gives, and nothing is read back', async () => {
+  await using cached = await harness.load(bytes, { cache: true, preferredOutputLocation: 'gpu-buffer' })
+  using cache = await cached.createCache({ capacity: 64 })
+  const all = [...tinyPrompt, 3]
+  const { logits: expected } = await harness.reference(bytes, tinyLlamaFeeds(harness, all, {}, 1))
+  const feeds = (ids: readonly number[], keys: number) => ({
+    input_ids: harness.tensor('int64', [1, ids.length], ids),
+    attention_mask: harness.tensor('int64', [1, keys], new Array(keys).fill(1)),
+    num_logits_to_keep: harness.tensor('int64', [], [1]),
+  })
+  dispose(await cached.run(feeds(tinyPrompt, tinyPrompt.length), { cache }))
+  using buffers = trackBuffers(harness.runtime.device)
+  const { logits } = await cached.run(feeds([3], all.length), { cache })
+  expect(buffers.maps).toBe(0)
+  await expectSameOutputs({ logits: logits! }, { logits: expected! })
+  dispose({ logits: logits! })
+})
+
+test('attention that is written out, with a mask', async () => {
+  const parts = writtenOutModel({
+    kvHeads: 2,
+    maskInputs: [value('mask', 'f32', ['queries', 'keys'])],
+    mask: (scores) => ({ nodes: [node('Add', [scores, 'mask'], 'masked')], masked: 'masked' }),
+  })
+  await using written = await harness.load(parts)
+  const [queries, keys] = [5, 9]
+  const floats = (seed: number, length: number, width: number) =>
+    harness.tensor('float32', [1, length, width], uniform(seed, length * width))
+  const hidden = (at: number) => (at % keys > Math.floor(at / keys) + keys - queries ? -1e9 : 0)
+  const mask = Array.from({ length: queries * keys }, (_, at) => hidden(at))
+  const feeds = {
+    q: floats(1, queries, 32),
+    k: floats(2, keys, 16),
+    v: floats(3, keys, 16),
+    mask: harness.tensor('float32', [queries, keys], mask),
+  }
+  await expectSameOutputs(await written.run(feeds), await harness.reference(parts, feeds))
 })
