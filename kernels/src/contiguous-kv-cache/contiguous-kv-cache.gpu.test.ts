@@ -56,7 +56,7 @@ describe('contiguous KV cache', () => {
     async (dtype, layout) => {
       using cache = await contiguousKVCache(runtime, { ...config, dtype })
       const [k, v] = [numbers(1, total), numbers(2, total)]
-      const shape = (n: number) => [config.batch, config.kvHeads, n, config.headDim]
+      const shape = (n: number) => [config.batch, config.kvHeads, n, config.headDim] as const
       let held = 0
       for (const n of steps) {
         using newK = uploadTensor(runtime, dtype, shape(n), slice(k, total, held, n), layout)
@@ -82,9 +82,9 @@ describe('contiguous KV cache', () => {
   test('attention over the cache is attention over its tokens', async () => {
     using cache = await contiguousKVCache(runtime, { ...config, dtype: 'f32' })
     using attention = await runtime.use(dense(), { queryHeads: 6, kvHeads: 3, headDim: 24, dtype: 'f32', causal: true })
-    using k = uploadTensor(runtime, 'f32', [2, 3, total, 24], numbers(1, total))
-    using v = uploadTensor(runtime, 'f32', [2, 3, total, 24], numbers(2, total))
-    using q = uploadTensor(runtime, 'f32', [2, 6, 2, 24], numbers(3, 4))
+    using k = uploadTensor(runtime, 'f32', [2, 3, total, 24], numbers(1, total), 'BHLD')
+    using v = uploadTensor(runtime, 'f32', [2, 3, total, 24], numbers(2, total), 'BHLD')
+    using q = uploadTensor(runtime, 'f32', [2, 6, 2, 24], numbers(3, 4), 'BHLD')
     await append(cache, k, v)
     const expected = await attention.run({ q, k, v })
     const actual = await attention.run({ q, k: cache.keys(), v: cache.values() })
@@ -94,7 +94,7 @@ describe('contiguous KV cache', () => {
 
   test('neither tokens nor their number make it allocate', async () => {
     using cache = await contiguousKVCache(runtime, { ...config, dtype: 'f32' })
-    using k = uploadTensor(runtime, 'f32', [2, 3, 1, 24], numbers(1, 1))
+    using k = uploadTensor(runtime, 'f32', [2, 3, 1, 24], numbers(1, 1), 'BHLD')
     const fill = async () => {
       for (let i = 0; i < config.capacity; i++) await append(cache, k, k)
       cache.reset()
@@ -117,7 +117,7 @@ describe('contiguous KV cache', () => {
     ]
     test.each(cases)('%s', async (_, views, code) => {
       using cache = await contiguousKVCache(runtime, { ...config, capacity: 7, dtype: 'f32' })
-      using k = uploadTensor(runtime, 'f32', [2, 3, 4, 24], numbers(1, 4))
+      using k = uploadTensor(runtime, 'f32', [2, 3, 4, 24], numbers(1, 4), 'BHLD')
       await append(cache, k, k)
       const encoder = runtime.device.createCommandEncoder()
       expect(() => cache.append(encoder, ...views(k))).toThrow(expect.objectContaining({ code }))
@@ -127,7 +127,7 @@ describe('contiguous KV cache', () => {
     test('its own tokens, a length that it does not have, and everything once disposed', async () => {
       const cache = await contiguousKVCache(runtime, { ...config, dtype: 'f32' })
       expect(() => cache.keys()).toThrow(expect.objectContaining({ code: 'INVALID_SHAPE' }))
-      using k = uploadTensor(runtime, 'f32', [2, 3, 4, 24], numbers(1, 4))
+      using k = uploadTensor(runtime, 'f32', [2, 3, 4, 24], numbers(1, 4), 'BHLD')
       await append(cache, k, k)
       const encoder = runtime.device.createCommandEncoder()
       const code = (expected: string) => expect.objectContaining({ code: expected })
