@@ -70,6 +70,7 @@ const NONE = 0x80000000u;
 var<workgroup> k_tile: array<vec4<u32>, 144>;
 var<workgroup> v_tile: array<vec4<u32>, 144>;
 var<workgroup> scores: array<array<vec4<u32>, 160>, 4>; // f32 [row][key]; then f16 weights
+var<workgroup> tainted: atomic<u32>; // bit k: key k of the tile has values that are not finite, staged as 0
 var<workgroup> outgrown: atomic<u32>; // 1: weights of some row would no longer fit f16
 
 struct Walk {
@@ -101,6 +102,12 @@ fn next_tile(present: Walk, plan_row: u32, block_end: u32) -> Walk {
 
 fn pack(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
   return vec4<u32>(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
+}
+
+// All bits of those halves of a unit that are NaN or ±∞: their exponent is all ones.
+fn not_finite(unit: vec4<u32>) -> vec4<u32> {
+  let carries = ((unit & vec4<u32>(0x7fff7fff)) + vec4<u32>(0x04000400)) & vec4<u32>(0x80008000);
+  return (carries >> vec4<u32>(15)) * 0xffffu;
 }
 
 fn query_unit(at: u32, live: bool, sign: u32) -> vec4<u32> {
@@ -195,6 +202,7 @@ fn main(
   var o_1_3 = Result();
   var reference = 0.5 * (unseen * scale); // below the score of any key, above that of unseen ones
   var row_sum = 0.0;
+  var row_tainted = false;
 
   var walk = Walk(0u, block_end, u.plan_words, 0u);
   if (block_end == 0u) {
@@ -209,6 +217,12 @@ fn main(
     var v_unit_0 = vec4<u32>();
     if (step_0 + lane_key_0 < u.key_length) { v_unit_0 = v[v_lane_0 + step_0 * u.v_row_stride]; }
     k_tile[at_0] = k_unit_0;
+    if (walk.tile + KEYS > full_end) {
+      // Rows that do not see a key multiply its values by 0, which NaN and ∞ would survive.
+      let beyond_0 = not_finite(v_unit_0);
+      if (any(beyond_0 != vec4<u32>())) { atomicOr(&tainted, 1u << key_in_tile_0); }
+      v_unit_0 &= ~beyond_0;
+    }
     v_tile[at_0] = v_unit_0;
   }
   workgroupBarrier();
@@ -252,6 +266,8 @@ fn main(
     var x3 = bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]);
     var seen = KEYS;
     if (now.tile + KEYS > full_end) { seen = min(max(row_end, now.tile) - now.tile, KEYS); }
+    // The row sees a key whose values are not finite, and were taken out for the sake of other rows.
+    if ((atomicLoad(&tainted) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
     if (seen < KEYS) {
       let places = vec4<u32>(0u, 1u, 2u, 3u) + vec4<u32>(part * 16u);
       x0 = select(vec4<f32>(unseen), x0, places + vec4<u32>(0u) < vec4<u32>(seen));
@@ -354,6 +370,7 @@ fn main(
       workgroupBarrier();
     }
     row_sum += sum;
+    if (local == 0u) { atomicStore(&tainted, 0u); }
 
     let p0 = subgroupMatrixLoad<Left, row_major>(&scores[subgroup], 0u, 5u);
     let p1 = subgroupMatrixLoad<Left, row_major>(&scores[subgroup], 80u, 5u);
@@ -378,11 +395,18 @@ fn main(
       o_1_3 = subgroupMatrixMultiplyAccumulate(p1, values, o_1_3);
     }
     workgroupBarrier();
+    if (walk.tile + KEYS > full_end) {
+      // Rows that do not see a key multiply its values by 0, which NaN and ∞ would survive.
+      let beyond_0 = not_finite(v_unit_0);
+      if (any(beyond_0 != vec4<u32>())) { atomicOr(&tainted, 1u << key_in_tile_0); }
+      v_unit_0 &= ~beyond_0;
+    }
     v_tile[at_0] = v_unit_0;
   }
 
   let empty = row_sum == 0.0;
-  let inverse = select(1.0 / row_sum, 0.0, empty);
+  var inverse = select(1.0 / row_sum, 0.0, empty);
+  if (row_tainted) { inverse = bitcast<f32>(0x7fc00000u | (local & 1u)); }
   let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row * u.out_row_stride;
   subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_0, 5u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_0, 5u);

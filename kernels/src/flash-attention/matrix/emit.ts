@@ -20,7 +20,8 @@ export interface MatrixFlashOptions extends Pick<FlashAttentionOptions, 'causal'
  * Queries and the output's accumulators stay in registers. Elements of a subgroup matrix cannot be read, so scores go
  * through workgroup memory, where one or two lanes a row turn them into f16 weights in place.
  *
- * Where a tile holds keys that a row does not see, their values are multiplied by 0: NaN and ∞ in V reach that row too.
+ * Where a tile holds keys that a row does not see, their values are multiplied by 0. So that NaN and ∞ in V stay with the
+ * rows that see them, such tiles are staged without, and rows that see them give NaN.
  */
 export function emitMatrix({ headDim, causal, plan, rows }: MatrixFlashOptions): KernelSource {
   const options = { dtype: 'f16', headDim, causal, plan } as const
@@ -58,12 +59,19 @@ const NONE = 0x80000000u;
 var<workgroup> k_tile: array<vec4<u32>, ${MATRIX * tilePitch}>;
 var<workgroup> v_tile: array<vec4<u32>, ${MATRIX * tilePitch}>;
 var<workgroup> scores: array<array<vec4<u32>, ${rowTiles * MATRIX * scorePitch}>, ${subgroups}>; // f32 [row][key]; then f16 weights
+var<workgroup> tainted: atomic<u32>; // bit k: key k of the tile has values that are not finite, staged as 0
 var<workgroup> outgrown: atomic<u32>; // 1: weights of some row would no longer fit f16
 
 ${walk.declarations}
 
 fn pack(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
   return vec4<u32>(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
+}
+
+// All bits of those halves of a unit that are NaN or ±∞: their exponent is all ones.
+fn not_finite(unit: vec4<u32>) -> vec4<u32> {
+  let carries = ((unit & vec4<u32>(0x7fff7fff)) + vec4<u32>(0x04000400)) & vec4<u32>(0x80008000);
+  return (carries >> vec4<u32>(15)) * 0xffffu;
 }
 
 fn query_unit(at: u32, live: bool, sign: u32) -> vec4<u32> {
@@ -129,6 +137,7 @@ fn main(
   ${indent(product.clearOutput, 2)}
   var reference = 0.5 * (unseen * scale); // below the score of any key, above that of unseen ones
   var row_sum = 0.0;
+  var row_tainted = false;
 
   ${indent(walk.start, 2)}
   {
@@ -157,6 +166,7 @@ fn main(
       workgroupBarrier();
     }
     row_sum += sum;
+    if (local == 0u) { atomicStore(&tainted, 0u); }
 
     ${indent(product.values, 4)}
     workgroupBarrier();
@@ -164,7 +174,8 @@ fn main(
   }
 
   let empty = row_sum == 0.0;
-  let inverse = select(1.0 / row_sum, 0.0, empty);
+  var inverse = select(1.0 / row_sum, 0.0, empty);
+  if (row_tainted) { inverse = bitcast<f32>(0x7fc00000u | (local & 1u)); }
   let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row * u.out_row_stride;
   ${indent(product.writeOutput, 2)}
   if (live && part == 0u) {

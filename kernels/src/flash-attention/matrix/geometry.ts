@@ -55,6 +55,6 @@ export function matrixGeometry(headDim: number, rows: 64 | 128): MatrixGeometry 
     vectors: 4 / lanesPerRow,
     weightUnit: lanesPerRow - 1,
     workgroupSize: subgroups * LANES,
-    workgroupBytes: 16 * (2 * MATRIX * tilePitch + rows * scorePitch) + 4,
+    workgroupBytes: 16 * (2 * MATRIX * tilePitch + rows * scorePitch) + 8,
   }
 }

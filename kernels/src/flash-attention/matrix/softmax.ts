@@ -44,6 +44,8 @@ ${range(vectors / 2)
     weigh: `\
 ${each((i) => `var x${i} = bitcast<vec4<f32>>(scores[local / LANES][score_at + ${i}u]);`)}
 ${walk.seen}
+// The row sees a key whose values are not finite, and were taken out for the sake of other rows.
+if ((atomicLoad(&tainted) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
 if (seen < KEYS) {
   let places = vec4<u32>(0u, 1u, 2u, 3u) + vec4<u32>(part * ${vectors * 4}u);
   ${indent(

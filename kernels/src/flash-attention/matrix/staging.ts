@@ -1,4 +1,4 @@
-import { range } from '../../shared/wgsl.js'
+import { indent, range } from '../../shared/wgsl.js'
 import { MATRIX, type MatrixGeometry } from './geometry.js'
 import type { PulledWalk } from './walk.js'
 
@@ -12,7 +12,7 @@ export interface Staging {
   /** Loads the tile of `walk`; zeros where there are no keys. */
   readonly fetch: string
   readonly putKeys: string
-  /** V, and what the walk needs to know of the tile's keys. */
+  /** V, where not all rows see the tile without its NaN and ∞, and what the walk needs to know of the tile's keys. */
   readonly putValues: string
 }
 
@@ -52,6 +52,22 @@ let at_${i} = key_in_tile_${i} * TILE_PITCH + unit_in_row_${i};`,
       walk.fetch,
     ),
     putKeys: put('k'),
-    putValues: withWalk(put('v'), walk.put),
+    putValues: withWalk(
+      `\
+if (${walk.partial}) {
+  // Rows that do not see a key multiply its values by 0, which NaN and ∞ would survive.
+  ${indent(
+    each(
+      (i) => `\
+let beyond_${i} = not_finite(v_unit_${i});
+if (any(beyond_${i} != vec4<u32>())) { atomicOr(&tainted, 1u << key_in_tile_${i}); }
+v_unit_${i} &= ~beyond_${i};`,
+    ),
+    2,
+  )}
+}
+${put('v')}`,
+      walk.put,
+    ),
   }
 }

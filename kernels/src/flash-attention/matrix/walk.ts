@@ -22,6 +22,8 @@ export interface PulledWalk {
   /** Statements that read what `seen` needs of the tile of `walk`, and that store it once the tile before is done with. */
   readonly fetch: string
   readonly put: string
+  /** An expression: some row of the workgroup does not see some place of the tile of `walk`. Uniform. */
+  readonly partial: string
   /** Statements that declare `seen`: how many positions of the tile of `now` this row sees, from the first on. */
   readonly seen: string
 }
@@ -75,6 +77,7 @@ if (block_end == 0u) {
   step: () => 'walk.tile',
   fetch: '',
   put: '',
+  partial: `walk.tile + KEYS > ${seenEnd.replace('row_end', 'full_end').replace('now.', 'walk.')}`,
   seen: `\
 var seen = KEYS;
 if (now.tile + KEYS > ${seenEnd.replace('row_end', 'full_end')}) { seen = min(max(${seenEnd}, now.tile) - now.tile, KEYS); }`,
@@ -128,6 +131,7 @@ fn next_tile(present: Walk, plan_row: u32, block_end: u32) -> Walk {
 var place = NONE;
 if (local < KEYS) { place = key_at(walk, walk.tile + local); }`,
   put: 'if (local < KEYS) { tile_keys[local] = place; }',
+  partial: 'key_at(walk, walk.tile + KEYS - 1u) >= full_end',
   seen: `\
 var seen = KEYS;
 if (tile_keys[KEYS - 1u] >= full_end) {

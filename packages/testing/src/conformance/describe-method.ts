@@ -1,7 +1,7 @@
 import type { AttentionContext, AttentionShape, MethodFactory, MethodOptions } from '@sparse-attention/core'
 import { describe, it, type TestAPI } from 'vitest'
 import type { Reference } from '../reference.js'
-import { testRuntime } from '../test-runtime.js'
+import { testRuntime, testTiers } from '../test-runtime.js'
 import { caseName, conformanceCases } from './cases.js'
 import { checkCase } from './check-case.js'
 import { properties } from './properties.js'
@@ -19,8 +19,8 @@ export interface DescribeMethodOptions<Options extends MethodOptions> {
 const timeout = 120_000
 
 /**
- * The conformance suite, read from the method's own metadata: a grid of about 60 cases in which every two conditions
- * come together, and the properties that every method has. A case's name is its parameter list, and the seed of its
+ * The conformance suite, read from the method's own metadata, on every tier that the adapter offers: a grid of about 60
+ * cases in which every two conditions come together, and the properties that every method has. A case's name is its parameter list, and the seed of its
  * data: `vitest -t 'q129 k1 heads8/1'` runs it alone. Call it in a file named `*.gpu.test.ts`, once for each method.
  *
  * ```ts
@@ -39,17 +39,21 @@ export function describeMethod<Options extends MethodOptions>(
   const { definition } = factory
   const method = { factory, reference, context }
   const block = blockSize(factory, reference, context)
-  describe(definition.id, () => {
-    describe('case', () => {
-      for (const c of conformanceCases(definition, block)) {
-        it(caseName(c), async () => checkCase(await testRuntime(), method, c), timeout)
-      }
-    })
-    describe('property', () => {
-      for (const { name, check } of properties(definition)) {
-        it(name, async () => check({ runtime: await testRuntime(), method, block }), timeout)
-      }
-    })
+  describe(definition.id, async () => {
+    for (const tier of await testTiers()) {
+      describe(`tier ${tier}`, () => {
+        describe('case', () => {
+          for (const c of conformanceCases(definition, block)) {
+            it(caseName(c), async () => checkCase(await testRuntime(tier), method, c), timeout)
+          }
+        })
+        describe('property', () => {
+          for (const { name, check } of properties(definition)) {
+            it(name, async () => check({ runtime: await testRuntime(tier), method, block }), timeout)
+          }
+        })
+      })
+    }
     if (extra) describe('extra', () => extra(it))
   })
 }
