@@ -98,6 +98,9 @@ describe('sampled scores', () => {
     const refusal = (code: string, where: string) => expect.objectContaining({ code, where })
     expect(() => last(frame.frame, { count: 101 }, heads, scores)).toThrow(refusal('INVALID_ARGUMENT', 'rows.count'))
     expect(() => last(frame.frame, { count: 5 }, heads, scores)).toThrow(refusal('BUFFER_TOO_SMALL', 'scores'))
+    expect(() => last(frame.frame, { count: 2 }, { first: 7, count: 2 }, scores)).toThrow(
+      refusal('INVALID_ARGUMENT', 'heads.count'),
+    )
     const indices = frame.memory([4])
     expect(() => last(frame.frame, { count: 4, indices }, heads, scores)).toThrow(
       refusal('INVALID_ARGUMENT', 'rows.indices'),

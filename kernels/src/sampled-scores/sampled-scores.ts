@@ -7,7 +7,7 @@ import {
   type Runtime,
 } from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
-import { checkWords } from '../shared/check.js'
+import { checkInteger, checkWords } from '../shared/check.js'
 import { TILE } from '../shared/product-tile.js'
 import {
   checkRows,
@@ -49,6 +49,8 @@ export async function sampledScores(
   return (frame, rows, heads, scores) => {
     const { queryHeads, kvHeads, queryLength, keyLength } = frame
     checkRows(source, rows, queryLength)
+    checkInteger('heads.first', heads.first, 0, frame.batch * queryHeads - 1)
+    checkInteger('heads.count', heads.count, 1, Math.min(65535, frame.batch * queryHeads - heads.first))
     const cells = heads.count * rows.count * keyLength
     checkWords('scores', scores, cells)
     const q = bindTensor(frame.q)

@@ -66,6 +66,15 @@ test.each([1, 2, 3, 6])('the union over groups, with %i KV heads: shared, and fo
   expect(await memory.read(perHead)).toEqual(repeated)
 })
 
+test('a plan united with itself is refused', async () => {
+  using memory = testMemory(runtime)
+  const [union, groups] = await Promise.all([unionPlans(runtime), unionOfGroups(runtime)])
+  const given = plan(memory, bits(words))
+  expect(() => union(given, given)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT', where: 'other' }))
+  const inPlace = expect.objectContaining({ code: 'INVALID_ARGUMENT', where: 'unions' })
+  expect(() => groups(given, 2, given.bitmap)).toThrow(inPlace)
+})
+
 test('KV heads that do not divide the query heads, and memory that is too short, are refused', async () => {
   using memory = testMemory(runtime)
   const union = await unionOfGroups(runtime)

@@ -14,7 +14,7 @@ import { emitUnionOfGroups, emitUnionPlans, unionOfGroupsUniforms, unionPlansUni
 /**
  * @param plan  gets the blocks of `other` too
  * @param other of the same geometry, in another buffer
- * @throws INVALID_SHAPE
+ * @throws INVALID_SHAPE, INVALID_ARGUMENT
  */
 export type UnionPlans = (plan: BlockPlanData, other: BlockPlanData) => Dispatch
 
@@ -43,6 +43,7 @@ export async function unionPlans(runtime: Runtime): Promise<UnionPlans> {
         where: differs,
       })
     }
+    checkApart('other', other.bitmap, plan.bitmap)
     const words = planElements(plan).bitmap
     const { uniforms, workgroups } = rowsOfWords(words)
     return {
@@ -78,6 +79,7 @@ export async function unionOfGroups(
     const copies = shared ? 1 : groupSize
     checkInteger('batch · kvHeads', groups, 1, 65535)
     checkWords('unions', unions, groups * copies * words)
+    checkApart('unions', unions, plan.bitmap)
     const { uniforms, workgroups } = rowsOfWords(words)
     return {
       kernel,
@@ -99,4 +101,14 @@ function rowsOfWords(words: number): { uniforms: { row_words: number }; workgrou
   const total = Math.ceil(words / 64)
   const row = Math.min(total, 65535)
   return { uniforms: { row_words: row }, workgroups: [row, Math.ceil(total / row)] }
+}
+
+/** @throws INVALID_ARGUMENT for one buffer that a dispatch would both read and write */
+function checkApart(name: string, slice: BufferSlice, other: BufferSlice): void {
+  if (slice.buffer !== other.buffer) return
+  throw new SparseAttentionError('INVALID_ARGUMENT', {
+    message: `${name} lies in the buffer of the plan.`,
+    fix: 'Use memory of its own: WebGPU does not read and write one buffer in one dispatch.',
+    where: name,
+  })
 }
