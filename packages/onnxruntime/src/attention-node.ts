@@ -13,6 +13,7 @@ export interface AttentionNode {
   readonly opType: AttentionOpType
   /** 0-based position among the model's attentions, in the order in which they run. */
   readonly layer: number
+  /** 0 where the file does not tell, which is an obstacle. */
   readonly queryHeads: number
   /** Divides `queryHeads`. */
   readonly kvHeads: number

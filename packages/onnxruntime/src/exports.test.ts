@@ -1,9 +1,11 @@
 import { relativeError } from '@sparse-attention/core'
+import { dense } from '@sparse-attention/kernels'
 import { xattention } from '@sparse-attention/prefill'
-import type { Tensor } from 'onnxruntime-web'
+import type { InferenceSession, Tensor } from 'onnxruntime-web'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { createHarness, type Harness } from '../test/harness.js'
 import { type Export, exportNames, readExport } from '../test/read-export.js'
+import { AttentionModel, type Ort } from './index.js'
 
 // What exporters make of transformers' architectures, against what PyTorch computed.
 const LAYERS = 2
@@ -97,4 +99,45 @@ test('a sparse method that keeps everything gives what PyTorch gives', async () 
   await using model = await harness.load(bytes, { attention: () => xattention(xattention.definition.neutral) })
   expect(model.describe().attentions.map(({ prefill }) => prefill)).toEqual(new Array(LAYERS).fill('xattention'))
   await expectOutputs(await model.run(feeds), outputs)
+})
+
+test.each([
+  'llama-masked-sdpa-dynamo-18',
+  'llama-masked-sdpa-script-17',
+  'gpt2-sdpa-dynamo-18',
+  'bert-masked-sdpa-dynamo-23',
+])('checking the mask of %s takes a few numbers a token, not one a pair', async (name) => {
+  const { bytes } = await readExport(harness, name)
+  const length = 60
+  let numbers = 0
+  const { ort, runtime } = harness
+  // The first session is the host's.
+  let sessions = 0
+  const create = async (...args: Parameters<typeof ort.InferenceSession.create>): Promise<InferenceSession> => {
+    const session = await ort.InferenceSession.create(...args)
+    if (sessions++ > 0) return session
+    const run = session.run.bind(session) as (...args: unknown[]) => Promise<Record<string, Tensor>>
+    session.run = async (...args: unknown[]) => {
+      const outputs = await run(...args)
+      for (const { size } of Object.values(outputs)) numbers += size
+      return outputs
+    }
+    return session
+  }
+  const counting = { InferenceSession: { create }, Tensor: ort.Tensor } as unknown as Ort
+  await using model = await AttentionModel.load(runtime, counting, bytes, {
+    provider: 'wasm',
+    attention: () => dense(),
+  })
+  const int64 = (value: (i: number) => number) =>
+    harness.tensor(
+      'int64',
+      [1, length],
+      Array.from({ length }, (_, i) => value(i)),
+    )
+  const all: Record<string, Tensor> = { input_ids: int64((i) => (i * 7) % 48), attention_mask: int64(() => 1) }
+  const feeds = Object.fromEntries(model.inputNames.map((input) => [input, all[input]!]))
+  await model.run(feeds)
+  expect(numbers).toBeGreaterThan(length)
+  expect(numbers).toBeLessThan(12 * length)
 })

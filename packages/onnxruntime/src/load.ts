@@ -268,6 +268,11 @@ class Loader {
     const { node, cut } = attention
     const query = this.#types.get(cut.q)
     if (!query) throw cannotCut(node.name, 'its query is not a tensor')
+    const types = [cut.q, cut.k, cut.v].map((value) => this.#types.get(value)?.elemType)
+    if (new Set(types).size > 1) {
+      const names = types.map((type) => (type === undefined ? undefined : tensorTypeOf(type)) ?? 'unknown')
+      throw cannotCut(node.name, `its query, key and value are ${names.join(', ')}, not of one type`)
+    }
     const dtype: DType = dtypeOf(tensorTypeOf(query.elemType) ?? `of the ONNX type ${query.elemType}`, node.name)
     const { out, q } = cut.layouts
     const headDim = headDimOf(query.dims, node.queryHeads) ?? node.headDim

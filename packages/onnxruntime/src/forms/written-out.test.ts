@@ -1,6 +1,6 @@
 import type { Tensor } from 'onnxruntime-web'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { modelProto, node, type Parts, tensor, uniform, value } from '../../test/build.js'
+import { model, modelProto, node, type Parts, tensor, uniform, value } from '../../test/build.js'
 import { createHarness, expectSameOutputs, type Harness } from '../../test/harness.js'
 import { number, type WrittenOut, writtenOut, writtenOutModel } from '../../test/written-out.js'
 import { findAttentions } from '../find-attentions.js'
@@ -223,6 +223,20 @@ describe('is kept, and the reason told', () => {
     )
     const [other] = findAttentions(readGraph(modelProto({ ...parts, node: scrambled as Parts['node'] })))
     expect(other!.node.kvHeads).not.toBe(2)
+  })
+
+  test('values of another type than queries are refused', async () => {
+    const parts = writtenOut()
+    const halves = parts.node.flatMap((each) => {
+      if (each.output[0] !== 'attended') return [each]
+      const cast = ['p', 'v_rows'].map((name) => node('Cast', [name], `${name}_half`, { to: 10n }))
+      return [...cast, { ...each, input: ['p_half', 'v_rows_half'] }]
+    })
+    await expect(harness.load(model({ ...parts, node: halves }))).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      where: 'p_node',
+      message: expect.stringContaining('are float32, float32, float16, not of one type'),
+    })
   })
 
   test('a model of which nothing can be replaced, although it was asked for, is refused', async () => {
