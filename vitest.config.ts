@@ -23,6 +23,7 @@ import { inNode, sources, tests } from './scripts/test/projects.js'
  *
  *   SPARSE_ATTENTION_TEST_PROJECT  `node`, `browser` or `lavapipe`: only that project
  *   SPARSE_ATTENTION_ADAPTER       `auto`, `hardware` or `software`: the adapter in Node
+ *   SPARSE_ATTENTION_LAVAPIPE      `all`: every x.gpu.test.ts on lavapipe too, on each tier; an hour and more
  *   SPARSE_ATTENTION_CHROME        path of a Chrome or Chromium to use instead of the one from @sparticuz/chromium
  *   SPARSE_ATTENTION_TEST_REPORT   path of a JSON file to write the counts to
  *
@@ -64,9 +65,13 @@ function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration 
   }
 }
 
-/** Lavapipe compiles a shader in half a minute where SwiftShader takes two seconds: only what runs the tier f16. */
+/**
+ * Lavapipe compiles an attention kernel in half a minute where SwiftShader takes two seconds. So every run has the tests of
+ * the kernel that the tier f16 is about, over every kind of plan; the rest is for `SPARSE_ATTENTION_LAVAPIPE=all`.
+ */
 function lavapipeProject(env: LavapipeEnvironment): TestProjectConfiguration {
-  const project = inNode('lavapipe', ['packages/core/src/{read-back,runtime}.gpu.test.ts'])
+  const all = process.env.SPARSE_ATTENTION_LAVAPIPE === 'all'
+  const project = inNode('lavapipe', [all ? tests('.gpu.test.ts') : 'kernels/src/*/flash-attention.gpu.test.ts'])
   const timeouts = { testTimeout: 300_000, hookTimeout: 300_000 }
   return { ...project, test: { ...project.test, ...timeouts, env, sequence: { groupOrder: 2 } } }
 }

@@ -19,6 +19,8 @@ export function findLavapipe(): LavapipeEnvironment | undefined {
     // The loader and the driver's own libraries; read when a process starts.
     LD_LIBRARY_PATH: [folder, process.env.LD_LIBRARY_PATH].filter(Boolean).join(':'),
     VK_ICD_FILENAMES: driver,
+    // What it has compiled, for the next run: compiling is nearly all of its time.
+    MESA_SHADER_CACHE_DIR: join(folder, '..', 'lavapipe-shaders'),
     SPARSE_ATTENTION_ADAPTER: 'auto',
   }
   return hasHalves(environment) ? environment : undefined

@@ -1,13 +1,17 @@
 import type { Mutation } from '../mutation.js'
+import { attention } from './attention.js'
 import { estimates } from './estimates.js'
 import { methods } from './methods.js'
+import { plans } from './plans.js'
 import { runtime } from './runtime.js'
 import { selections } from './selections.js'
 
 /** Every mutation, by what it breaks. */
 export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
+  attention,
   estimates,
   selections,
+  plans,
   methods,
   runtime,
 }

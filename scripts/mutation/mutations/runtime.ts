@@ -62,14 +62,6 @@ export const runtime: readonly Mutation[] = [
     caughtBy: { file: `${core}/half.test.ts`, name: 'between all neighbours' },
   },
   {
-    id: 'mask-without-causality',
-    mistake: 'The pairs that a plan computes are counted without causality.',
-    file: `${core}/plan.ts`,
-    find: 'row + plan.keyLength - plan.queryLength',
-    replace: 'row',
-    caughtBy: { file: `${core}/plan.test.ts`, name: 'causal is bottom-right' },
-  },
-  {
     id: 'views-read-contiguously',
     mistake: 'Reading back ignores the strides of a view.',
     file: `${core}/runtime.ts`,
