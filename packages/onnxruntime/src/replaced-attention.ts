@@ -235,7 +235,7 @@ function callShape(cut: CutAttention, { tensors: { q, k, v }, facts, pastLength,
     const axes = axesOf(dims, heads, cut.layouts[part])?.axes
     const refused = fused
       ? dims.length === 4 && (part === 'q' || (args.bias !== '' && raw))
-      : (dims.length === 3) !== (cut.layouts.out === 'BLE')
+      : part === 'q' && (dims.length === 3) !== (cut.layouts.out === 'BLE')
     if (dims.includes(0) || !axes || refused) {
       throw new SparseAttentionError('INVALID_SHAPE', {
         message: `The ${{ q: 'query', k: 'key', v: 'value' }[part]} of node ${node.name} has the shape [${dims}] with ${heads} heads.`,
