@@ -346,7 +346,7 @@ describe('graphs made to keep a pattern matcher busy', () => {
   const masked = (nodes: Parts['node'], last: string): Parts =>
     writtenOut({
       maskInputs: [value('mask', 'f32', ['b', 1, 'queries', 'keys'])],
-      initializer: [int64('five', [1, 1, 1, 1])],
+      initializer: [int64('five', [1, 1, 1, 1]), int64('minus', [-1]), int64('one_axis', [3])],
       mask: (scores) => ({ nodes: [...nodes, node('Add', [scores, last], 'masked')], masked: 'masked' }),
     })
   test.each<[string, Parts]>([
@@ -394,6 +394,7 @@ describe('graphs made to keep a pattern matcher busy', () => {
   ])('%s', async (_, parts) => {
     const found = findAttentions(readGraph(modelProto(parts)))
     expect(found).toHaveLength(1)
+    expect(found[0]!.node.opType).toBe('Softmax')
     expect(await check(model(parts), 'keep')).toBeUndefined()
   })
 })

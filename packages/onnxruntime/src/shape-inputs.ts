@@ -23,7 +23,9 @@ export function shapeParts(graph: Graph, sizes: Sizes, node: NodeProto): readonl
   const parts = known?.map((size, axis) =>
     typeof size === 'number' ? size : fed ? { input: value, axis } : sizes.origin(size),
   )
-  if (!parts?.length || parts.some((part) => part === undefined)) return undefined
+  const told = (part: number | SizeOrigin | undefined) =>
+    typeof part === 'number' ? Number.isSafeInteger(part) && part >= 0 : part !== undefined
+  if (!parts?.length || !parts.every(told)) return undefined
   const seen = parts.slice(Number(int('start') ?? 0n), Number(int('end') ?? BigInt(parts.length)))
   return seen.length > 0 ? (seen as (number | SizeOrigin)[]) : undefined
 }

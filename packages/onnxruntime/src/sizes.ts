@@ -1,3 +1,4 @@
+import { tensorNumbers } from './constants.js'
 import type { Graph, GraphNode } from './graph.js'
 import { attribute, GraphView, intAttribute, intsArgument, intsAttribute } from './graph-view.js'
 import { declaredTensor } from './onnx.js'
@@ -203,15 +204,14 @@ export class Sizes {
       }
       case 'ConstantOfShape': {
         const [count] = from(0) ?? []
-        if (typeof count !== 'number' || count > 64 || from(0)!.length !== 1) return undefined
+        const few = typeof count === 'number' && Number.isInteger(count) && count >= 0 && count <= 64
         const fill = attribute(node, 'value')?.t
-        const int64 =
-          fill && (fill.int64Data[0] ?? new DataView(new Uint8Array(fill.rawData).buffer).getBigInt64(0, true))
-        return fill && fill.dataType !== 7 ? undefined : new Array<number>(count).fill(Number(int64 ?? 0n))
+        const number = fill ? tensorNumbers(fill)?.[0] : 0
+        return few && from(0)!.length === 1 && number !== undefined ? new Array<number>(count).fill(number) : undefined
       }
       case 'Mul':
       case 'Add':
-        return pairs(from(0), from(1), (a, b) => arithmetic(opType, a, b))
+        return pairs(from(0), from(1), (a, b) => this.#arithmetic(opType, a, b))
       case 'Equal':
         return pairs(from(0), from(1), (a, b) =>
           typeof a === 'number' && typeof b === 'number' ? Number(a === b) : this.#positive(a, b),
@@ -224,6 +224,13 @@ export class Sizes {
       default:
         return undefined
     }
+  }
+
+  #arithmetic(opType: 'Mul' | 'Add', a: Size, b: Size): Size {
+    if (typeof a === 'number' && typeof b === 'number') return opType === 'Mul' ? a * b : a + b
+    // The same sum or product of the same sizes gets the same name, unless it is one that no exporter would write.
+    const name = `(${[a, b].map(String).sort().join(opType)})`
+    return name.length < 200 ? name : this.#name()
   }
 
   /** Whether a size equals a number: a size of a tensor is never negative. */
@@ -264,7 +271,8 @@ export class Sizes {
       const kernel = weight[axis + 2]
       if (typeof size !== 'number' || typeof kernel !== 'number') return this.#name()
       const padded = size + pads[axis]! + pads[axis + spatial.length]!
-      return Math.floor((padded - (kernel - 1) * dilations[axis]! - 1) / strides[axis]!) + 1
+      const positions = Math.floor((padded - (kernel - 1) * dilations[axis]! - 1) / strides[axis]!) + 1
+      return Number.isSafeInteger(positions) ? positions : this.#name()
     })
     return [batch, weight[0]!, ...sizes]
   }
@@ -300,7 +308,7 @@ export class Sizes {
     if (!first || given === undefined || shapes.some((shape) => shape?.length !== first.length)) return undefined
     const axis = given < 0 ? given + first.length : given
     const sizes = shapes.map((shape) => shape![axis]!)
-    const sum = sizes.reduce((a, b) => arithmetic('Add', a, b))
+    const sum = sizes.reduce((a, b) => this.#arithmetic('Add', a, b))
     const others = (at: number) =>
       shapes.map((shape) => shape![at]!).find((size) => typeof size === 'number') ?? first[at]!
     return first.map((_, at) => (at === axis ? sum : others(at)))
@@ -357,12 +365,6 @@ function pairs(
   if (!a || !b || (a.length !== b.length && a.length !== 1 && b.length !== 1)) return undefined
   const count = Math.max(a.length, b.length)
   return Array.from({ length: count }, (_, i) => combine(a[a.length === 1 ? 0 : i]!, b[b.length === 1 ? 0 : i]!))
-}
-
-function arithmetic(opType: 'Mul' | 'Add', a: Size, b: Size): Size {
-  if (typeof a === 'number' && typeof b === 'number') return opType === 'Mul' ? a * b : a + b
-  // The same sum or product of the same sizes gets the same name.
-  return `(${[a, b].map(String).sort().join(opType)})`
 }
 
 const sameShape: ReadonlySet<string> = new Set(

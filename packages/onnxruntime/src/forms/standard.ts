@@ -126,6 +126,7 @@ function argumentObstacle(node: GraphNode): string | undefined {
 
 function headObstacle(queryHeads: Size | undefined, kvHeads: Size | undefined): string | undefined {
   if (typeof queryHeads !== 'number' || typeof kvHeads !== 'number') return 'the file does not tell its number of heads'
+  if (![queryHeads, kvHeads].every(Number.isSafeInteger)) return `it has ${queryHeads} query and ${kvHeads} KV heads`
   const shares = kvHeads >= 1 && queryHeads >= 1 && queryHeads % kvHeads === 0
   return shares ? undefined : `its ${queryHeads} query heads do not share ${kvHeads} KV heads`
 }

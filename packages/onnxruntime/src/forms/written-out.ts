@@ -227,6 +227,7 @@ function shapeObstacle(...shapes: readonly (readonly Size[] | undefined)[]): str
 
 function headObstacle(queryHeads: Size | undefined, kvHeads: Size | undefined, group: number): string | undefined {
   if (typeof queryHeads !== 'number' || typeof kvHeads !== 'number') return 'the file does not tell its number of heads'
+  if (![queryHeads, kvHeads].every(Number.isSafeInteger)) return `it has ${queryHeads} query and ${kvHeads} KV heads`
   const shares = kvHeads >= 1 && (kvHeads === 1 || kvHeads * group === queryHeads)
   return shares ? undefined : `its ${queryHeads} query heads do not share ${kvHeads} KV heads`
 }
