@@ -44,7 +44,7 @@ export const methods: readonly Mutation[] = [
     replace: 'pool(frame.v, kMeans)',
     caughtBy: {
       file: `${minference}/minference-block-sparse.gpu.test.ts`,
-      name: 'd32 f32 causal BHLD gaussian default run',
+      name: 'd32 f32 causal BHLD gaussian default blockSize=64 run',
     },
   },
   {

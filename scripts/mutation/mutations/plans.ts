@@ -41,6 +41,6 @@ export const plans: readonly Mutation[] = [
     file: 'packages/core/src/plan.ts',
     find: 'row + plan.keyLength - plan.queryLength',
     replace: 'row',
-    caughtBy: { file: 'packages/core/src/host-plan.test.ts', name: 'causal is bottom-right' },
+    caughtBy: { file: 'packages/core/src/plan.test.ts', name: 'causal is bottom-right' },
   },
 ]
