@@ -23,7 +23,7 @@ import { inNode, sources, tests } from './scripts/test/projects.js'
  *
  *   SPARSE_ATTENTION_TEST_PROJECT  `node`, `browser` or `lavapipe`: only that project
  *   SPARSE_ATTENTION_ADAPTER       `auto`, `hardware` or `software`: the adapter in Node
- *   SPARSE_ATTENTION_LAVAPIPE      `all`: every x.gpu.test.ts on lavapipe too, on each tier; an hour and more
+ *   SPARSE_ATTENTION_LAVAPIPE      `all`: every x.gpu.test.ts on lavapipe too, on each tier that it offers
  *   SPARSE_ATTENTION_CHROME        path of a Chrome or Chromium to use instead of the one from @sparticuz/chromium
  *   SPARSE_ATTENTION_TEST_REPORT   path of a JSON file to write the counts to
  *
@@ -66,7 +66,7 @@ function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration 
 }
 
 /**
- * Lavapipe compiles an attention kernel in half a minute where SwiftShader takes two seconds. So every run has the tests of
+ * Lavapipe compiles an attention kernel in 3 to 15 s where SwiftShader takes two, on two cores. So every run has the tests of
  * the kernel that the tier f16 is about, over every kind of plan; the rest is for `SPARSE_ATTENTION_LAVAPIPE=all`.
  */
 function lavapipeProject(env: LavapipeEnvironment): TestProjectConfiguration {
