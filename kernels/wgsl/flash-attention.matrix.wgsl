@@ -200,7 +200,7 @@ fn main(
   var o_1_2 = Result();
   var o_0_3 = Result();
   var o_1_3 = Result();
-  var reference = 0.5 * (unseen * scale); // below the score of any key, above that of unseen ones
+  var reference = 0.5 * unseen; // below the score of any key, above that of unseen ones
   var row_sum = 0.0;
   var row_tainted = false;
 
@@ -276,23 +276,23 @@ fn main(
       x3 = select(vec4<f32>(unseen), x3, places + vec4<u32>(12u) < vec4<u32>(seen));
     }
     let tops = max(max(max(x0, x1), x2), x3);
-    var top = max(max(tops.x, tops.y), max(tops.z, tops.w)) * scale;
-    if (top - reference > 15.0) {
+    var top = max(max(tops.x, tops.y), max(tops.z, tops.w));
+    if ((top - reference) * scale > 15.0) {
       // A row without weights has nothing to rescale.
-      if (row_sum == 0.0) { reference = top - 1.0; } else { atomicStore(&outgrown, 1u); }
+      if (row_sum == 0.0) { reference = top - 1.0 / scale; } else { atomicStore(&outgrown, 1u); }
     }
     var sum: f32;
     sum = 0.0;
     {
-      let a = exp2(fma(x0, vec4<f32>(scale), vec4<f32>(-reference)));
-      let b = exp2(fma(x1, vec4<f32>(scale), vec4<f32>(-reference)));
+      let a = exp2((x0 - reference) * scale);
+      let b = exp2((x1 - reference) * scale);
       let both = a + b;
       sum += (both.x + both.y) + (both.z + both.w);
       scores[local / LANES][weight_at + 0u] = pack(a, b);
     }
     {
-      let a = exp2(fma(x2, vec4<f32>(scale), vec4<f32>(-reference)));
-      let b = exp2(fma(x3, vec4<f32>(scale), vec4<f32>(-reference)));
+      let a = exp2((x2 - reference) * scale);
+      let b = exp2((x3 - reference) * scale);
       let both = a + b;
       sum += (both.x + both.y) + (both.z + both.w);
       scores[local / LANES][weight_at + 1u] = pack(a, b);
@@ -302,9 +302,10 @@ fn main(
     // Rare. Waits for all weights and the next keys in any case.
     if (workgroupUniformLoad(&outgrown) != 0u) {
       var rescale = 1.0;
-      if (top - reference > 15.0) {
-        rescale = exp2(max(reference - top + 1.0, -1000.0));
-        reference = top - 1.0;
+      if ((top - reference) * scale > 15.0) {
+        let moved = top - 1.0 / scale;
+        rescale = exp2(max((reference - moved) * scale, -1000.0));
+        reference = moved;
       }
       row_sum *= rescale;
       if (local == 0u) { atomicStore(&outgrown, 0u); }
@@ -354,15 +355,15 @@ fn main(
       workgroupBarrier();
       sum = 0.0;
       {
-        let a = exp2(fma(x0, vec4<f32>(scale), vec4<f32>(-reference)));
-        let b = exp2(fma(x1, vec4<f32>(scale), vec4<f32>(-reference)));
+        let a = exp2((x0 - reference) * scale);
+        let b = exp2((x1 - reference) * scale);
         let both = a + b;
         sum += (both.x + both.y) + (both.z + both.w);
         scores[local / LANES][weight_at + 0u] = pack(a, b);
       }
       {
-        let a = exp2(fma(x2, vec4<f32>(scale), vec4<f32>(-reference)));
-        let b = exp2(fma(x3, vec4<f32>(scale), vec4<f32>(-reference)));
+        let a = exp2((x2 - reference) * scale);
+        let b = exp2((x3 - reference) * scale);
         let both = a + b;
         sum += (both.x + both.y) + (both.z + both.w);
         scores[local / LANES][weight_at + 1u] = pack(a, b);
@@ -441,7 +442,7 @@ fn main(
   }
   workgroupBarrier();
   if (live && part == 0u) {
-    let natural = (reference + log2(row_sum)) * 0.6931471805599453;
+    let natural = (reference * scale + log2(row_sum)) * 0.6931471805599453;
     lse[(batch * u.query_heads + head) * u.query_length + row] = select(bitcast<u32>(natural), 0xff800000u, empty);
   }
 }

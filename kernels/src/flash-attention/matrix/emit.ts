@@ -135,7 +135,7 @@ fn main(
 
   ${indent(tiles.lane, 2)}
   ${indent(product.clearOutput, 2)}
-  var reference = 0.5 * (unseen * scale); // below the score of any key, above that of unseen ones
+  var reference = 0.5 * unseen; // below the score of any key, above that of unseen ones
   var row_sum = 0.0;
   var row_tainted = false;
 
@@ -179,7 +179,7 @@ fn main(
   let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row * u.out_row_stride;
   ${indent(product.writeOutput, 2)}
   if (live && part == 0u) {
-    let natural = (reference + log2(row_sum)) * 0.6931471805599453;
+    let natural = (reference * scale + log2(row_sum)) * 0.6931471805599453;
     lse[(batch * u.query_heads + head) * u.query_length + row] = select(bitcast<u32>(natural), 0xff800000u, empty);
   }
 }

@@ -8,7 +8,10 @@ const LARGEST_EXPONENT = 15
 /** A row's reference is set one below its maximum: 2^14 of growth are left, and 2^-15 of the maximum is still exact. */
 const HEADROOM = 1
 
-/** Statements of one lane for its part of its row's scores; weights are 2^(scale · score − reference). */
+/**
+ * Statements of one lane for its part of its row's scores; weights are 2^(scale · (score − reference)). The difference comes
+ * first: it is exact where scores are so huge that scaled ones have no digits left behind the point.
+ */
 export interface Softmax {
   /** Reads the scores, sees whether the row has outgrown its reference, and replaces them with f16 weights. */
   readonly weigh: string
@@ -24,15 +27,15 @@ export interface Softmax {
  */
 export function softmax({ lanesPerRow, vectors }: MatrixGeometry, walk: PulledWalk): Softmax {
   const each = (lines: (i: number) => string) => range(vectors).map(lines).join('\n')
-  const outgrows = `top - reference > ${LARGEST_EXPONENT}.0`
+  const outgrows = `(top - reference) * scale > ${LARGEST_EXPONENT}.0`
   const writeWeights = `\
 sum = 0.0;
 ${range(vectors / 2)
   .map(
     (i) => `\
 {
-  let a = exp2(fma(x${2 * i}, vec4<f32>(scale), vec4<f32>(-reference)));
-  let b = exp2(fma(x${2 * i + 1}, vec4<f32>(scale), vec4<f32>(-reference)));
+  let a = exp2((x${2 * i} - reference) * scale);
+  let b = exp2((x${2 * i + 1} - reference) * scale);
   let both = a + b;
   sum += (both.x + both.y) + (both.z + both.w);
   scores[local / LANES][weight_at + ${i}u] = pack(a, b);
@@ -56,18 +59,19 @@ if (seen < KEYS) {
 let tops = ${range(vectors)
       .map((i) => `x${i}`)
       .reduce((max, x) => `max(${max}, ${x})`)};
-var top = max(max(tops.x, tops.y), max(tops.z, tops.w)) * scale;
+var top = max(max(tops.x, tops.y), max(tops.z, tops.w));
 ${lanesPerRow === 2 ? 'top = max(top, subgroupShuffleXor(top, 1u));\n' : ''}if (${outgrows}) {
   // A row without weights has nothing to rescale.
-  if (row_sum == 0.0) { reference = top - ${HEADROOM}.0; } else { atomicStore(&outgrown, 1u); }
+  if (row_sum == 0.0) { reference = top - ${HEADROOM}.0 / scale; } else { atomicStore(&outgrown, 1u); }
 }
 var sum: f32;
 ${writeWeights}`,
     moveReference: `\
 var rescale = 1.0;
 if (${outgrows}) {
-  rescale = exp2(max(reference - top + ${HEADROOM}.0, -1000.0));
-  reference = top - ${HEADROOM}.0;
+  let moved = top - ${HEADROOM}.0 / scale;
+  rescale = exp2(max((reference - moved) * scale, -1000.0));
+  reference = moved;
 }
 row_sum *= rescale;`,
     weighAgain: writeWeights,

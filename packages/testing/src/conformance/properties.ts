@@ -8,6 +8,7 @@ import {
   type MethodOptions,
   type Plan,
   type Runtime,
+  type RuntimeOptions,
   SparseAttentionError,
 } from '@sparse-attention/core'
 import { expectAttentionClose } from '../error-rule.js'
@@ -227,11 +228,16 @@ async function sameBitsAgain<Options extends MethodOptions>(context: PropertyCon
   })
 }
 
+/** For another runtime on the device, with the same kernels. */
+function onSameDevice({ device, adapterInfo, tier }: Runtime): RuntimeOptions {
+  return { device, tier, ...(adapterInfo && { adapterInfo }) }
+}
+
 async function sameBitsCut<Options extends MethodOptions>(context: PropertyContext<Options>): Promise<void> {
   const given = problem(context)
   const whole = await runOnce(context, given)
   using cutting = await createRuntime({
-    device: context.runtime.device,
+    ...onSameDevice(context.runtime),
     work: { operationsPerDispatch: 1e6, operationsPerSubmit: 1e6 },
   })
   expectSameBits(await runOnce({ ...context, runtime: cutting }, given), whole, 'the cut run')
@@ -242,7 +248,7 @@ async function sameBitsConcurrent<Options extends MethodOptions>(context: Proper
   const problems = [problem(context), problem(context, { blocks: 2, kind: 'stripes' })] as const
   const alone = [await runOnce(context, problems[0]), await runOnce(context, problems[1])] as const
   using cutting = await createRuntime({
-    device: runtime.device,
+    ...onSameDevice(runtime),
     work: { operationsPerDispatch: 1e7, operationsPerSubmit: 1e7 },
   })
   using one = await cutting.use(method.factory(), problems[0].config)
