@@ -77,22 +77,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   // Lanes of a subgroup are taken to be neighbours in the workgroup, in its order.
   let slice_index = local % 4u;
   let first_of_lane = local / 4u * 4u;
-  let first_vec4 = slice_index * 4u;
-  let first_unit = slice_index * 2u;
+  let first_vec4 = slice_index * 2u;
   let block_end = u32(clamp(i32(end_row - 1u) + u.query_offset + 1, 0, i32(u.key_length)));
 
   var q0_0 = vec4<f32>(); var q0_1 = vec4<f32>(); var q0_2 = vec4<f32>(); var q0_3 = vec4<f32>();
   let row0 = first_row + first_of_lane + 0u;
   let row_end0 = select(0u, u32(clamp(i32(row0) + u.query_offset + 1, 0, i32(u.key_length))), row0 < end_row);
   if (row0 < end_row) {
-    let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row0 * u.q_row_stride + first_unit;
-    if (first_unit + 0u < UNITS) {
-      let unit = q[q_row + 0u];
+    let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row0 * u.q_row_stride;
+    if (slice_index + 0u < UNITS) {
+      let unit = q[q_row + slice_index + 0u];
       q0_0 = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
       q0_1 = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
     }
-    if (first_unit + 1u < UNITS) {
-      let unit = q[q_row + 1u];
+    if (slice_index + 4u < UNITS) {
+      let unit = q[q_row + slice_index + 4u];
       q0_2 = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
       q0_3 = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
     }
@@ -106,14 +105,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let row1 = first_row + first_of_lane + 1u;
   let row_end1 = select(0u, u32(clamp(i32(row1) + u.query_offset + 1, 0, i32(u.key_length))), row1 < end_row);
   if (row1 < end_row) {
-    let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row1 * u.q_row_stride + first_unit;
-    if (first_unit + 0u < UNITS) {
-      let unit = q[q_row + 0u];
+    let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row1 * u.q_row_stride;
+    if (slice_index + 0u < UNITS) {
+      let unit = q[q_row + slice_index + 0u];
       q1_0 = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
       q1_1 = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
     }
-    if (first_unit + 1u < UNITS) {
-      let unit = q[q_row + 1u];
+    if (slice_index + 4u < UNITS) {
+      let unit = q[q_row + slice_index + 4u];
       q1_2 = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
       q1_3 = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
     }
@@ -127,14 +126,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let row2 = first_row + first_of_lane + 2u;
   let row_end2 = select(0u, u32(clamp(i32(row2) + u.query_offset + 1, 0, i32(u.key_length))), row2 < end_row);
   if (row2 < end_row) {
-    let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row2 * u.q_row_stride + first_unit;
-    if (first_unit + 0u < UNITS) {
-      let unit = q[q_row + 0u];
+    let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row2 * u.q_row_stride;
+    if (slice_index + 0u < UNITS) {
+      let unit = q[q_row + slice_index + 0u];
       q2_0 = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
       q2_1 = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
     }
-    if (first_unit + 1u < UNITS) {
-      let unit = q[q_row + 1u];
+    if (slice_index + 4u < UNITS) {
+      let unit = q[q_row + slice_index + 4u];
       q2_2 = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
       q2_3 = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
     }
@@ -148,14 +147,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let row3 = first_row + first_of_lane + 3u;
   let row_end3 = select(0u, u32(clamp(i32(row3) + u.query_offset + 1, 0, i32(u.key_length))), row3 < end_row);
   if (row3 < end_row) {
-    let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row3 * u.q_row_stride + first_unit;
-    if (first_unit + 0u < UNITS) {
-      let unit = q[q_row + 0u];
+    let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row3 * u.q_row_stride;
+    if (slice_index + 0u < UNITS) {
+      let unit = q[q_row + slice_index + 0u];
       q3_0 = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
       q3_1 = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
     }
-    if (first_unit + 1u < UNITS) {
-      let unit = q[q_row + 1u];
+    if (slice_index + 4u < UNITS) {
+      let unit = q[q_row + slice_index + 4u];
       q3_2 = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
       q3_3 = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
     }
@@ -215,12 +214,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
           s1_0 += dot(q0_1, k1_1); s1_1 += dot(q1_1, k1_1); s1_2 += dot(q2_1, k1_1); s1_3 += dot(q3_1, k1_1);
           s2_0 += dot(q0_1, k2_1); s2_1 += dot(q1_1, k2_1); s2_2 += dot(q2_1, k2_1); s2_3 += dot(q3_1, k2_1);
           s3_0 += dot(q0_1, k3_1); s3_1 += dot(q1_1, k3_1); s3_2 += dot(q2_1, k3_1); s3_3 += dot(q3_1, k3_1);
-          let k0_2 = k_tile[at0 + 2u]; let k1_2 = k_tile[at1 + 2u]; let k2_2 = k_tile[at2 + 2u]; let k3_2 = k_tile[at3 + 2u];
+          let k0_2 = k_tile[at0 + 8u]; let k1_2 = k_tile[at1 + 8u]; let k2_2 = k_tile[at2 + 8u]; let k3_2 = k_tile[at3 + 8u];
           s0_0 += dot(q0_2, k0_2); s0_1 += dot(q1_2, k0_2); s0_2 += dot(q2_2, k0_2); s0_3 += dot(q3_2, k0_2);
           s1_0 += dot(q0_2, k1_2); s1_1 += dot(q1_2, k1_2); s1_2 += dot(q2_2, k1_2); s1_3 += dot(q3_2, k1_2);
           s2_0 += dot(q0_2, k2_2); s2_1 += dot(q1_2, k2_2); s2_2 += dot(q2_2, k2_2); s2_3 += dot(q3_2, k2_2);
           s3_0 += dot(q0_2, k3_2); s3_1 += dot(q1_2, k3_2); s3_2 += dot(q2_2, k3_2); s3_3 += dot(q3_2, k3_2);
-          let k0_3 = k_tile[at0 + 3u]; let k1_3 = k_tile[at1 + 3u]; let k2_3 = k_tile[at2 + 3u]; let k3_3 = k_tile[at3 + 3u];
+          let k0_3 = k_tile[at0 + 9u]; let k1_3 = k_tile[at1 + 9u]; let k2_3 = k_tile[at2 + 9u]; let k3_3 = k_tile[at3 + 9u];
           s0_0 += dot(q0_3, k0_3); s0_1 += dot(q1_3, k0_3); s0_2 += dot(q2_3, k0_3); s0_3 += dot(q3_3, k0_3);
           s1_0 += dot(q0_3, k1_3); s1_1 += dot(q1_3, k1_3); s1_2 += dot(q2_3, k1_3); s1_3 += dot(q3_3, k1_3);
           s2_0 += dot(q0_3, k2_3); s2_1 += dot(q1_3, k2_3); s2_2 += dot(q2_3, k2_3); s2_3 += dot(q3_3, k2_3);
@@ -308,12 +307,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             acc1_1 += p0_1 * v0_1 + p1_1 * v1_1 + p2_1 * v2_1 + p3_1 * v3_1;
             acc2_1 += p0_2 * v0_1 + p1_2 * v1_1 + p2_2 * v2_1 + p3_2 * v3_1;
             acc3_1 += p0_3 * v0_1 + p1_3 * v1_1 + p2_3 * v2_1 + p3_3 * v3_1;
-            let v0_2 = v_tile[at0 + 2u]; let v1_2 = v_tile[at1 + 2u]; let v2_2 = v_tile[at2 + 2u]; let v3_2 = v_tile[at3 + 2u];
+            let v0_2 = v_tile[at0 + 8u]; let v1_2 = v_tile[at1 + 8u]; let v2_2 = v_tile[at2 + 8u]; let v3_2 = v_tile[at3 + 8u];
             acc0_2 += p0_0 * v0_2 + p1_0 * v1_2 + p2_0 * v2_2 + p3_0 * v3_2;
             acc1_2 += p0_1 * v0_2 + p1_1 * v1_2 + p2_1 * v2_2 + p3_1 * v3_2;
             acc2_2 += p0_2 * v0_2 + p1_2 * v1_2 + p2_2 * v2_2 + p3_2 * v3_2;
             acc3_2 += p0_3 * v0_2 + p1_3 * v1_2 + p2_3 * v2_2 + p3_3 * v3_2;
-            let v0_3 = v_tile[at0 + 3u]; let v1_3 = v_tile[at1 + 3u]; let v2_3 = v_tile[at2 + 3u]; let v3_3 = v_tile[at3 + 3u];
+            let v0_3 = v_tile[at0 + 9u]; let v1_3 = v_tile[at1 + 9u]; let v2_3 = v_tile[at2 + 9u]; let v3_3 = v_tile[at3 + 9u];
             acc0_3 += p0_0 * v0_3 + p1_0 * v1_3 + p2_0 * v2_3 + p3_0 * v3_3;
             acc1_3 += p0_1 * v0_3 + p1_1 * v1_3 + p2_1 * v2_3 + p3_1 * v3_3;
             acc2_3 += p0_2 * v0_3 + p1_2 * v1_3 + p2_2 * v2_3 + p3_2 * v3_3;
@@ -329,12 +328,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             acc1_1 += select(vec4<f32>(), p0_1 * v0_1, j + 0u < visible1) + select(vec4<f32>(), p1_1 * v1_1, j + 1u < visible1) + select(vec4<f32>(), p2_1 * v2_1, j + 2u < visible1) + select(vec4<f32>(), p3_1 * v3_1, j + 3u < visible1);
             acc2_1 += select(vec4<f32>(), p0_2 * v0_1, j + 0u < visible2) + select(vec4<f32>(), p1_2 * v1_1, j + 1u < visible2) + select(vec4<f32>(), p2_2 * v2_1, j + 2u < visible2) + select(vec4<f32>(), p3_2 * v3_1, j + 3u < visible2);
             acc3_1 += select(vec4<f32>(), p0_3 * v0_1, j + 0u < visible3) + select(vec4<f32>(), p1_3 * v1_1, j + 1u < visible3) + select(vec4<f32>(), p2_3 * v2_1, j + 2u < visible3) + select(vec4<f32>(), p3_3 * v3_1, j + 3u < visible3);
-            let v0_2 = v_tile[at0 + 2u]; let v1_2 = v_tile[at1 + 2u]; let v2_2 = v_tile[at2 + 2u]; let v3_2 = v_tile[at3 + 2u];
+            let v0_2 = v_tile[at0 + 8u]; let v1_2 = v_tile[at1 + 8u]; let v2_2 = v_tile[at2 + 8u]; let v3_2 = v_tile[at3 + 8u];
             acc0_2 += select(vec4<f32>(), p0_0 * v0_2, j + 0u < visible0) + select(vec4<f32>(), p1_0 * v1_2, j + 1u < visible0) + select(vec4<f32>(), p2_0 * v2_2, j + 2u < visible0) + select(vec4<f32>(), p3_0 * v3_2, j + 3u < visible0);
             acc1_2 += select(vec4<f32>(), p0_1 * v0_2, j + 0u < visible1) + select(vec4<f32>(), p1_1 * v1_2, j + 1u < visible1) + select(vec4<f32>(), p2_1 * v2_2, j + 2u < visible1) + select(vec4<f32>(), p3_1 * v3_2, j + 3u < visible1);
             acc2_2 += select(vec4<f32>(), p0_2 * v0_2, j + 0u < visible2) + select(vec4<f32>(), p1_2 * v1_2, j + 1u < visible2) + select(vec4<f32>(), p2_2 * v2_2, j + 2u < visible2) + select(vec4<f32>(), p3_2 * v3_2, j + 3u < visible2);
             acc3_2 += select(vec4<f32>(), p0_3 * v0_2, j + 0u < visible3) + select(vec4<f32>(), p1_3 * v1_2, j + 1u < visible3) + select(vec4<f32>(), p2_3 * v2_2, j + 2u < visible3) + select(vec4<f32>(), p3_3 * v3_2, j + 3u < visible3);
-            let v0_3 = v_tile[at0 + 3u]; let v1_3 = v_tile[at1 + 3u]; let v2_3 = v_tile[at2 + 3u]; let v3_3 = v_tile[at3 + 3u];
+            let v0_3 = v_tile[at0 + 9u]; let v1_3 = v_tile[at1 + 9u]; let v2_3 = v_tile[at2 + 9u]; let v3_3 = v_tile[at3 + 9u];
             acc0_3 += select(vec4<f32>(), p0_0 * v0_3, j + 0u < visible0) + select(vec4<f32>(), p1_0 * v1_3, j + 1u < visible0) + select(vec4<f32>(), p2_0 * v2_3, j + 2u < visible0) + select(vec4<f32>(), p3_0 * v3_3, j + 3u < visible0);
             acc1_3 += select(vec4<f32>(), p0_1 * v0_3, j + 0u < visible1) + select(vec4<f32>(), p1_1 * v1_3, j + 1u < visible1) + select(vec4<f32>(), p2_1 * v2_3, j + 2u < visible1) + select(vec4<f32>(), p3_1 * v3_3, j + 3u < visible1);
             acc2_3 += select(vec4<f32>(), p0_2 * v0_3, j + 0u < visible2) + select(vec4<f32>(), p1_2 * v1_3, j + 1u < visible2) + select(vec4<f32>(), p2_2 * v2_3, j + 2u < visible2) + select(vec4<f32>(), p3_2 * v3_3, j + 3u < visible2);
@@ -348,10 +347,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if (row0 < end_row) {
     let empty = row_sum0 == 0.0;
     let inverse = select(1.0 / row_sum0, 0.0, empty);
-    let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row0 * u.out_row_stride + first_unit;
+    let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row0 * u.out_row_stride;
     acc0_0 *= inverse; acc0_1 *= inverse; acc0_2 *= inverse; acc0_3 *= inverse;
-    if (first_unit + 0u < UNITS) { out[out_row + 0u] = vec4<u32>(pack2x16float(acc0_0.xy), pack2x16float(acc0_0.zw), pack2x16float(acc0_1.xy), pack2x16float(acc0_1.zw)); }
-    if (first_unit + 1u < UNITS) { out[out_row + 1u] = vec4<u32>(pack2x16float(acc0_2.xy), pack2x16float(acc0_2.zw), pack2x16float(acc0_3.xy), pack2x16float(acc0_3.zw)); }
+    if (slice_index + 0u < UNITS) { out[out_row + slice_index + 0u] = vec4<u32>(pack2x16float(acc0_0.xy), pack2x16float(acc0_0.zw), pack2x16float(acc0_1.xy), pack2x16float(acc0_1.zw)); }
+    if (slice_index + 4u < UNITS) { out[out_row + slice_index + 4u] = vec4<u32>(pack2x16float(acc0_2.xy), pack2x16float(acc0_2.zw), pack2x16float(acc0_3.xy), pack2x16float(acc0_3.zw)); }
     if (slice_index == 0u) {
       let natural = (row_max0 + log2(row_sum0)) * 0.6931471805599453;
       lse[(batch * u.query_heads + head) * u.query_length + row0] = select(bitcast<u32>(natural), 0xff800000u, empty);
@@ -360,10 +359,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if (row1 < end_row) {
     let empty = row_sum1 == 0.0;
     let inverse = select(1.0 / row_sum1, 0.0, empty);
-    let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row1 * u.out_row_stride + first_unit;
+    let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row1 * u.out_row_stride;
     acc1_0 *= inverse; acc1_1 *= inverse; acc1_2 *= inverse; acc1_3 *= inverse;
-    if (first_unit + 0u < UNITS) { out[out_row + 0u] = vec4<u32>(pack2x16float(acc1_0.xy), pack2x16float(acc1_0.zw), pack2x16float(acc1_1.xy), pack2x16float(acc1_1.zw)); }
-    if (first_unit + 1u < UNITS) { out[out_row + 1u] = vec4<u32>(pack2x16float(acc1_2.xy), pack2x16float(acc1_2.zw), pack2x16float(acc1_3.xy), pack2x16float(acc1_3.zw)); }
+    if (slice_index + 0u < UNITS) { out[out_row + slice_index + 0u] = vec4<u32>(pack2x16float(acc1_0.xy), pack2x16float(acc1_0.zw), pack2x16float(acc1_1.xy), pack2x16float(acc1_1.zw)); }
+    if (slice_index + 4u < UNITS) { out[out_row + slice_index + 4u] = vec4<u32>(pack2x16float(acc1_2.xy), pack2x16float(acc1_2.zw), pack2x16float(acc1_3.xy), pack2x16float(acc1_3.zw)); }
     if (slice_index == 0u) {
       let natural = (row_max1 + log2(row_sum1)) * 0.6931471805599453;
       lse[(batch * u.query_heads + head) * u.query_length + row1] = select(bitcast<u32>(natural), 0xff800000u, empty);
@@ -372,10 +371,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if (row2 < end_row) {
     let empty = row_sum2 == 0.0;
     let inverse = select(1.0 / row_sum2, 0.0, empty);
-    let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row2 * u.out_row_stride + first_unit;
+    let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row2 * u.out_row_stride;
     acc2_0 *= inverse; acc2_1 *= inverse; acc2_2 *= inverse; acc2_3 *= inverse;
-    if (first_unit + 0u < UNITS) { out[out_row + 0u] = vec4<u32>(pack2x16float(acc2_0.xy), pack2x16float(acc2_0.zw), pack2x16float(acc2_1.xy), pack2x16float(acc2_1.zw)); }
-    if (first_unit + 1u < UNITS) { out[out_row + 1u] = vec4<u32>(pack2x16float(acc2_2.xy), pack2x16float(acc2_2.zw), pack2x16float(acc2_3.xy), pack2x16float(acc2_3.zw)); }
+    if (slice_index + 0u < UNITS) { out[out_row + slice_index + 0u] = vec4<u32>(pack2x16float(acc2_0.xy), pack2x16float(acc2_0.zw), pack2x16float(acc2_1.xy), pack2x16float(acc2_1.zw)); }
+    if (slice_index + 4u < UNITS) { out[out_row + slice_index + 4u] = vec4<u32>(pack2x16float(acc2_2.xy), pack2x16float(acc2_2.zw), pack2x16float(acc2_3.xy), pack2x16float(acc2_3.zw)); }
     if (slice_index == 0u) {
       let natural = (row_max2 + log2(row_sum2)) * 0.6931471805599453;
       lse[(batch * u.query_heads + head) * u.query_length + row2] = select(bitcast<u32>(natural), 0xff800000u, empty);
@@ -384,10 +383,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if (row3 < end_row) {
     let empty = row_sum3 == 0.0;
     let inverse = select(1.0 / row_sum3, 0.0, empty);
-    let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row3 * u.out_row_stride + first_unit;
+    let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row3 * u.out_row_stride;
     acc3_0 *= inverse; acc3_1 *= inverse; acc3_2 *= inverse; acc3_3 *= inverse;
-    if (first_unit + 0u < UNITS) { out[out_row + 0u] = vec4<u32>(pack2x16float(acc3_0.xy), pack2x16float(acc3_0.zw), pack2x16float(acc3_1.xy), pack2x16float(acc3_1.zw)); }
-    if (first_unit + 1u < UNITS) { out[out_row + 1u] = vec4<u32>(pack2x16float(acc3_2.xy), pack2x16float(acc3_2.zw), pack2x16float(acc3_3.xy), pack2x16float(acc3_3.zw)); }
+    if (slice_index + 0u < UNITS) { out[out_row + slice_index + 0u] = vec4<u32>(pack2x16float(acc3_0.xy), pack2x16float(acc3_0.zw), pack2x16float(acc3_1.xy), pack2x16float(acc3_1.zw)); }
+    if (slice_index + 4u < UNITS) { out[out_row + slice_index + 4u] = vec4<u32>(pack2x16float(acc3_2.xy), pack2x16float(acc3_2.zw), pack2x16float(acc3_3.xy), pack2x16float(acc3_3.zw)); }
     if (slice_index == 0u) {
       let natural = (row_max3 + log2(row_sum3)) * 0.6931471805599453;
       lse[(batch * u.query_heads + head) * u.query_length + row3] = select(bitcast<u32>(natural), 0xff800000u, empty);

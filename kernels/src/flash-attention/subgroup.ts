@@ -4,7 +4,10 @@ import { moduleHeader, rowEnd, stageTiles, storageBindings, workgroupRows } from
 import { type FlashAttentionOptions, ROWS } from './options.js'
 import { walks } from './walk.js'
 
-/** Invocations that share rows, each with a slice of head_dim: every subgroup has at least as many lanes. */
+/**
+ * Invocations that share rows, each with every fourth 16-byte unit of head_dim: every subgroup has at least as many lanes.
+ * Neighbouring lanes read neighbouring units of a tile, so none waits for another's memory bank.
+ */
 const SLICES = 4
 
 /** Keys per online-softmax step. */
@@ -36,6 +39,9 @@ export function emitSubgroup(options: FlashAttentionOptions): KernelSource {
   const keys = range(STEP)
   const rows = range(rowsPerLane)
   const vectors = range(slice / 4)
+  /** Where a lane's d-th vec4 lies in a row of a tile, from its first one on. */
+  const offset = (d: number) => Math.floor(d / vec4PerUnit) * SLICES * vec4PerUnit + (d % vec4PerUnit)
+  const unitOf = (i: number) => `slice_index + ${i * SLICES}u`
 
   const score = (j: number, r: number) => `s${j}_${r}`
   const sumOverSlices = keys
@@ -62,7 +68,7 @@ row_sum${r} += ${keys.map((j) => `p${j}_${r}`).join(' + ')};`
   const accumulate = (careful: boolean) =>
     vectors
       .map((d) => {
-        const values = keys.map((j) => `let v${j}_${d} = v_tile[at${j} + ${d}u];`).join(' ')
+        const values = keys.map((j) => `let v${j}_${d} = v_tile[at${j} + ${offset(d)}u];`).join(' ')
         const sums = rows.map((r) => {
           const terms = keys.map((j) => {
             const product = `p${j}_${r} * v${j}_${d}`
@@ -85,7 +91,7 @@ for (var j = 0u; j < tile_end; j += ${STEP}u) {
   ${keys.flatMap((j) => rows.map((r) => `var ${score(j, r)} = 0.0;`)).join(' ')}
   ${vectors
     .map(
-      (d) => `${keys.map((j) => `let k${j}_${d} = k_tile[at${j} + ${d}u];`).join(' ')}
+      (d) => `${keys.map((j) => `let k${j}_${d} = k_tile[at${j} + ${offset(d)}u];`).join(' ')}
   ${keys.map((j) => rows.map((r) => `${score(j, r)} += dot(q${r}_${d}, k${j}_${d});`).join(' ')).join('\n  ')}`,
     )
     .join('\n  ')}
@@ -104,12 +110,12 @@ ${vectors.map((d) => `var q${r}_${d} = vec4<f32>();`).join(' ')}
 let row${r} = first_row + first_of_lane + ${r}u;
 let row_end${r} = select(0u, ${rowEnd(options, `row${r}`)}, row${r} < end_row);
 if (row${r} < end_row) {
-  let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row${r} * u.q_row_stride + first_unit;
+  let q_row = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row${r} * u.q_row_stride;
   ${range(sliceUnits)
     .map((i) => {
       const targets = range(vec4PerUnit).map((n) => `q${r}_${i * vec4PerUnit + n}`)
-      return `if (first_unit + ${i}u < UNITS) {
-    let unit = q[q_row + ${i}u];
+      return `if (${unitOf(i)} < UNITS) {
+    let unit = q[q_row + ${unitOf(i)}];
     ${indent(unpackUnit(dtype, 'unit', targets), 4)}
   }`
     })
@@ -125,12 +131,12 @@ var row_sum${r} = 0.0;`
 if (row${r} < end_row) {
   let empty = row_sum${r} == 0.0;
   let inverse = select(1.0 / row_sum${r}, 0.0, empty);
-  let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row${r} * u.out_row_stride + first_unit;
+  let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row${r} * u.out_row_stride;
   ${vectors.map((d) => `acc${r}_${d} *= inverse;`).join(' ')}
   ${range(sliceUnits)
     .map((i) => {
       const values = range(vec4PerUnit).map((n) => `acc${r}_${i * vec4PerUnit + n}`)
-      return `if (first_unit + ${i}u < UNITS) { out[out_row + ${i}u] = ${packUnit(dtype, values)}; }`
+      return `if (${unitOf(i)} < UNITS) { out[out_row + ${unitOf(i)}] = ${packUnit(dtype, values)}; }`
     })
     .join('\n  ')}
   if (slice_index == 0u) {
@@ -164,8 +170,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   // Lanes of a subgroup are taken to be neighbours in the workgroup, in its order.
   let slice_index = local % ${SLICES}u;
   let first_of_lane = local / ${SLICES}u * ${rowsPerLane}u;
-  let first_vec4 = slice_index * ${slice / 4}u;
-  let first_unit = slice_index * ${sliceUnits}u;
+  let first_vec4 = slice_index * ${vec4PerUnit}u;
   let block_end = ${rowEnd(options, 'end_row - 1u')};
 
   ${rows.map((r) => indent(loadQuery(r), 2)).join('\n  ')}
