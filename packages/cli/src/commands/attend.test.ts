@@ -80,7 +80,7 @@ describe.each(['f16', 'f32'] as const)('attend on %s', (dtype) => {
       exitCode: 0,
       stderr: '',
     })
-    expect(stdout).toMatch(/^method +dense\n/)
+    expect(stdout).toMatch(/^method +dense plan="block" kernel="flash"\n/)
     expect(stdout).toMatch(/^path +dense\ndensity +1\.0000 \(193040 of 193040 pairs\)\ntime .* \(median of 2\)$/m)
     const { tensors } = await readSafetensors(output)
     expect([...tensors.keys()].sort()).toEqual(['lse', 'out'])
