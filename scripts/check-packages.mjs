@@ -48,6 +48,15 @@ function listTar(archive) {
   return names
 }
 
+/** The subpaths that a pattern with `*` stands for, by the files that there are. */
+function expand(subpath, target, files) {
+  if (!subpath.includes('*')) return [subpath]
+  const [before, after] = target.slice('./'.length).split('*')
+  return files
+    .filter((file) => file.startsWith(before) && file.endsWith(after) && file.length > before.length + after.length)
+    .map((file) => subpath.replace('*', file.slice(before.length, file.length - after.length)))
+}
+
 async function check({ folder, manifest }, destination) {
   const problems = []
   const packed = JSON.parse((await pnpm(['pack', '--json', '--pack-destination', destination], folder)).stdout)
@@ -72,7 +81,8 @@ async function check({ folder, manifest }, destination) {
 
   const entries = Object.entries(manifest.exports)
     .filter(([, target]) => typeof target === 'object')
-    .map(([subpath]) => manifest.name + subpath.slice(1))
+    .flatMap(([subpath, { default: target }]) => expand(subpath, target, files))
+    .map((subpath) => manifest.name + subpath.slice(1))
   const imports = `for (const name of ${JSON.stringify(entries)}) await import(name)`
   const printed = await run(process.execPath, ['--input-type=module', '--eval', imports], folder).then(
     ({ stdout, stderr }) => stdout + stderr,
