@@ -47,10 +47,14 @@ export function indexModule(ids: readonly string[]): string {
 `
 }
 
-/** The table of methods between the README's two markers, from what the methods say of themselves. */
-export function withMethodTable(readme: string, methods: readonly MethodFactory[]): string {
+/**
+ * The table of methods between a README's two markers, from what the methods say of themselves.
+ *
+ * @param docs  where the README links to `docs/methods`: relative, or on the web for a package that is published
+ */
+export function withMethodTable(readme: string, methods: readonly MethodFactory[], docs: string): string {
   const rows = methods.map(({ definition: { id, phase, citation, capabilities, summary } }) => {
-    const page = existsSync(join(root, 'docs/methods', `${id}.md`)) ? `[\`${id}\`](docs/methods/${id}.md)` : `\`${id}\``
+    const page = existsSync(join(root, 'docs/methods', `${id}.md`)) ? `[\`${id}\`](${docs}/${id}.md)` : `\`${id}\``
     const paper = `${citation.authors.split(',')[0]} ${citation.year}, [${citation.arxiv ?? 'paper'}](${citation.url})`
     const takes = (causal: boolean) => (capabilities.causal.includes(causal) ? 'yes' : 'no')
     return `| ${page} | ${phase} | ${summary} | ${paper} | ${takes(true)} | ${takes(false)} |`
@@ -60,6 +64,6 @@ export function withMethodTable(readme: string, methods: readonly MethodFactory[
   const [before, rest] = readme.split(start)
   const after = rest?.split(end)[1]
   if (before === undefined || after === undefined)
-    throw new Error('README.md has lost the markers of its table of methods')
+    throw new Error('a README has lost the markers of its table of methods')
   return `${before}${start}\n${table}\n\n${end}${after}`
 }

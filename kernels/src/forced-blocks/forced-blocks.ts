@@ -8,7 +8,10 @@ export interface ForcedBlocksOptions {
   readonly sinkBlocks: number
   /** Keep the blocks that hold the queries' own positions. */
   readonly diagonal: boolean
-  /** With `diagonal`: keep every block that holds one of the last so many keys up to a query's own. Default 1. */
+  /**
+   * With `diagonal`: keep every block that holds one of the last so many keys up to a query's own. Default 1. The diagonal
+   * block and n blocks before it: n · block_k + 1.
+   */
   readonly localWindow?: number
 }
 
