@@ -56,7 +56,7 @@ const examples: Record<string, KernelSource> = {
   'vertical-slash-index.portable': emitVerticalSlashIndex(),
   'sort-scatter.portable': emitSortScatter({ moves: 'order' }),
   'nearest-centroid.portable': emitNearestCentroid(half),
-  'quantized-scores.portable': emitQuantizedScores({ ...half, bits: 4, rows: 4 }),
+  'quantized-scores.portable': emitQuantizedScores({ ...half, bits: 4, rows: 4, queries: 'int8', packedDot: true }),
 }
 
 test.each(Object.entries(examples))('%s', async (name, { code }) => {
@@ -109,9 +109,9 @@ test('kernels fit the default limits of WebGPU', () => {
       emitSampledScores({ headDim, dtype: 'f32', causal: true, source: 'given' }),
       emitBlockPool({ headDim, dtype: 'f32', mode: 'min-max' }),
       emitBlockPool({ headDim, dtype: 'f16', mode: 'min-max' }),
-      emitQuantizedScores({ headDim, dtype: 'f32', bits: 8, rows: 8 }),
+      emitQuantizedScores({ headDim, dtype: 'f32', bits: 8, rows: 8, queries: 'int8' }),
       emitQuantizeKeys({ headDim, dtype: 'f32', bits: 8 }),
-      emitQuantizedScores({ headDim, dtype: 'f32', bits: 4, rows: 8 }),
+      emitQuantizedScores({ headDim, dtype: 'f32', bits: 4, rows: 8, queries: 'exact' }),
       emitQuantizeKeys({ headDim, dtype: 'f32', bits: 4 }),
       emitNearestCentroid({ headDim, dtype: 'f16' }),
       emitSegmentedMean({ headDim, dtype: 'f16' }),

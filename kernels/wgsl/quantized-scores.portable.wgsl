@@ -31,6 +31,16 @@ const LOADS = 2u; // of a token
 
 var<workgroup> queries: array<vec4<f32>, 64>;
 var<workgroup> query_sums: array<f32, 4>;
+const CODES = 16u; // words of a row of query codes
+
+var<workgroup> codes: array<u32, 64>; // four signed bytes, in the order of the keys' words
+var<workgroup> steps: array<f32, 4>;
+var<workgroup> code_sums: array<i32, 4>;
+
+fn dot4(a: u32, b: u32) -> i32 { return dot4I8Packed(a, b); }
+
+// Signed bytes that a row's elements are rounded to, in units of its step.
+fn code(value: f32, step: f32) -> i32 { return i32(clamp(round(value / step), -127.0, 127.0)); }
 
 fn workgroup_number(id: vec3<u32>) -> u32 {
   return u.first_workgroup + id.y * 65535u + id.x;
@@ -65,87 +75,111 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var i = 0u; i < VECTORS; i++) { sum += dot(queries[local * VECTORS + i], vec4<f32>(1.0)); }
     query_sums[local] = sum;
   }
+  if (local < 4u) {
+    var largest = 0.0;
+    for (var i = 0u; i < VECTORS; i++) {
+      let size = abs(queries[local * VECTORS + i]);
+      largest = max(largest, max(max(size.x, size.y), max(size.z, size.w)));
+    }
+    let step = max(largest, 1e-30) / 127.0;
+    var sum = 0;
+    for (var i = 0u; i < VECTORS; i++) {
+      let value = queries[local * VECTORS + i];
+      sum += code(value.x, step) + code(value.y, step) + code(value.z, step) + code(value.w, step);
+    }
+    steps[local] = step;
+    code_sums[local] = sum;
+  }
+  workgroupBarrier();
+  for (var index = local; index < 4u * CODES; index += 64u) {
+    let row = index / CODES;
+    let i = index % CODES;
+    let n = vec4<i32>(code(queries[(row * VECTORS * 4u + i / 2u * 8u + i % 2u + 0u) / 4u][(i / 2u * 8u + i % 2u + 0u) % 4u], steps[row]), code(queries[(row * VECTORS * 4u + i / 2u * 8u + i % 2u + 2u) / 4u][(i / 2u * 8u + i % 2u + 2u) % 4u], steps[row]), code(queries[(row * VECTORS * 4u + i / 2u * 8u + i % 2u + 4u) / 4u][(i / 2u * 8u + i % 2u + 4u) % 4u], steps[row]), code(queries[(row * VECTORS * 4u + i / 2u * 8u + i % 2u + 6u) / 4u][(i / 2u * 8u + i % 2u + 6u) % 4u], steps[row]));
+    let bytes = bitcast<vec4<u32>>(n) & vec4<u32>(0xffu);
+    codes[index] = bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);
+  }
+  workgroupBarrier();
   workgroupBarrier();
 
   let token = tile * 64u + local;
   if (token >= u.key_length) { return; }
-  var sum0 = 0.0; var sum1 = 0.0; var sum2 = 0.0; var sum3 = 0.0;
+  var sum0: i32; var sum1: i32; var sum2: i32; var sum3: i32;
   let first_load = (segment * u.capacity + token) * LOADS;
   for (var load = 0u; load < LOADS; load++) {
     let loaded = packed[first_load + load];
     let vector = load * 8u;
     {
-      let n = vec4<f32>((vec4<u32>(loaded[0]) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
-      sum0 += dot(n, queries[0u * VECTORS + vector + 0u]);
-      sum1 += dot(n, queries[1u * VECTORS + vector + 0u]);
-      sum2 += dot(n, queries[2u * VECTORS + vector + 0u]);
-      sum3 += dot(n, queries[3u * VECTORS + vector + 0u]);
+      let n = loaded[0] & 0x0f0f0f0fu;
+      sum0 += dot4(codes[0u * CODES + vector + 0u], n);
+      sum1 += dot4(codes[1u * CODES + vector + 0u], n);
+      sum2 += dot4(codes[2u * CODES + vector + 0u], n);
+      sum3 += dot4(codes[3u * CODES + vector + 0u], n);
     }
     {
-      let n = vec4<f32>((vec4<u32>(loaded[0]) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u));
-      sum0 += dot(n, queries[0u * VECTORS + vector + 1u]);
-      sum1 += dot(n, queries[1u * VECTORS + vector + 1u]);
-      sum2 += dot(n, queries[2u * VECTORS + vector + 1u]);
-      sum3 += dot(n, queries[3u * VECTORS + vector + 1u]);
+      let n = (loaded[0] >> 4u) & 0x0f0f0f0fu;
+      sum0 += dot4(codes[0u * CODES + vector + 1u], n);
+      sum1 += dot4(codes[1u * CODES + vector + 1u], n);
+      sum2 += dot4(codes[2u * CODES + vector + 1u], n);
+      sum3 += dot4(codes[3u * CODES + vector + 1u], n);
     }
     {
-      let n = vec4<f32>((vec4<u32>(loaded[1]) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
-      sum0 += dot(n, queries[0u * VECTORS + vector + 2u]);
-      sum1 += dot(n, queries[1u * VECTORS + vector + 2u]);
-      sum2 += dot(n, queries[2u * VECTORS + vector + 2u]);
-      sum3 += dot(n, queries[3u * VECTORS + vector + 2u]);
+      let n = loaded[1] & 0x0f0f0f0fu;
+      sum0 += dot4(codes[0u * CODES + vector + 2u], n);
+      sum1 += dot4(codes[1u * CODES + vector + 2u], n);
+      sum2 += dot4(codes[2u * CODES + vector + 2u], n);
+      sum3 += dot4(codes[3u * CODES + vector + 2u], n);
     }
     {
-      let n = vec4<f32>((vec4<u32>(loaded[1]) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u));
-      sum0 += dot(n, queries[0u * VECTORS + vector + 3u]);
-      sum1 += dot(n, queries[1u * VECTORS + vector + 3u]);
-      sum2 += dot(n, queries[2u * VECTORS + vector + 3u]);
-      sum3 += dot(n, queries[3u * VECTORS + vector + 3u]);
+      let n = (loaded[1] >> 4u) & 0x0f0f0f0fu;
+      sum0 += dot4(codes[0u * CODES + vector + 3u], n);
+      sum1 += dot4(codes[1u * CODES + vector + 3u], n);
+      sum2 += dot4(codes[2u * CODES + vector + 3u], n);
+      sum3 += dot4(codes[3u * CODES + vector + 3u], n);
     }
     {
-      let n = vec4<f32>((vec4<u32>(loaded[2]) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
-      sum0 += dot(n, queries[0u * VECTORS + vector + 4u]);
-      sum1 += dot(n, queries[1u * VECTORS + vector + 4u]);
-      sum2 += dot(n, queries[2u * VECTORS + vector + 4u]);
-      sum3 += dot(n, queries[3u * VECTORS + vector + 4u]);
+      let n = loaded[2] & 0x0f0f0f0fu;
+      sum0 += dot4(codes[0u * CODES + vector + 4u], n);
+      sum1 += dot4(codes[1u * CODES + vector + 4u], n);
+      sum2 += dot4(codes[2u * CODES + vector + 4u], n);
+      sum3 += dot4(codes[3u * CODES + vector + 4u], n);
     }
     {
-      let n = vec4<f32>((vec4<u32>(loaded[2]) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u));
-      sum0 += dot(n, queries[0u * VECTORS + vector + 5u]);
-      sum1 += dot(n, queries[1u * VECTORS + vector + 5u]);
-      sum2 += dot(n, queries[2u * VECTORS + vector + 5u]);
-      sum3 += dot(n, queries[3u * VECTORS + vector + 5u]);
+      let n = (loaded[2] >> 4u) & 0x0f0f0f0fu;
+      sum0 += dot4(codes[0u * CODES + vector + 5u], n);
+      sum1 += dot4(codes[1u * CODES + vector + 5u], n);
+      sum2 += dot4(codes[2u * CODES + vector + 5u], n);
+      sum3 += dot4(codes[3u * CODES + vector + 5u], n);
     }
     {
-      let n = vec4<f32>((vec4<u32>(loaded[3]) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
-      sum0 += dot(n, queries[0u * VECTORS + vector + 6u]);
-      sum1 += dot(n, queries[1u * VECTORS + vector + 6u]);
-      sum2 += dot(n, queries[2u * VECTORS + vector + 6u]);
-      sum3 += dot(n, queries[3u * VECTORS + vector + 6u]);
+      let n = loaded[3] & 0x0f0f0f0fu;
+      sum0 += dot4(codes[0u * CODES + vector + 6u], n);
+      sum1 += dot4(codes[1u * CODES + vector + 6u], n);
+      sum2 += dot4(codes[2u * CODES + vector + 6u], n);
+      sum3 += dot4(codes[3u * CODES + vector + 6u], n);
     }
     {
-      let n = vec4<f32>((vec4<u32>(loaded[3]) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u));
-      sum0 += dot(n, queries[0u * VECTORS + vector + 7u]);
-      sum1 += dot(n, queries[1u * VECTORS + vector + 7u]);
-      sum2 += dot(n, queries[2u * VECTORS + vector + 7u]);
-      sum3 += dot(n, queries[3u * VECTORS + vector + 7u]);
+      let n = (loaded[3] >> 4u) & 0x0f0f0f0fu;
+      sum0 += dot4(codes[0u * CODES + vector + 7u], n);
+      sum1 += dot4(codes[1u * CODES + vector + 7u], n);
+      sum2 += dot4(codes[2u * CODES + vector + 7u], n);
+      sum3 += dot4(codes[3u * CODES + vector + 7u], n);
     }
   }
   let pair = unpack2x16float(scales[segment * u.capacity + token]);
   if (first_row + 0u < all_rows) {
     let out_row = (batch * u.kv_heads * u.group_size + first_head) * u.query_length + first_row + 0u;
-    scores[out_row * u.key_length + token] = u.scale * (pair.x * sum0 + pair.y * query_sums[0u]);
+    scores[out_row * u.key_length + token] = u.scale * (pair.x * steps[0u] * f32(sum0) + pair.y * query_sums[0u]);
   }
   if (first_row + 1u < all_rows) {
     let out_row = (batch * u.kv_heads * u.group_size + first_head) * u.query_length + first_row + 1u;
-    scores[out_row * u.key_length + token] = u.scale * (pair.x * sum1 + pair.y * query_sums[1u]);
+    scores[out_row * u.key_length + token] = u.scale * (pair.x * steps[1u] * f32(sum1) + pair.y * query_sums[1u]);
   }
   if (first_row + 2u < all_rows) {
     let out_row = (batch * u.kv_heads * u.group_size + first_head) * u.query_length + first_row + 2u;
-    scores[out_row * u.key_length + token] = u.scale * (pair.x * sum2 + pair.y * query_sums[2u]);
+    scores[out_row * u.key_length + token] = u.scale * (pair.x * steps[2u] * f32(sum2) + pair.y * query_sums[2u]);
   }
   if (first_row + 3u < all_rows) {
     let out_row = (batch * u.kv_heads * u.group_size + first_head) * u.query_length + first_row + 3u;
-    scores[out_row * u.key_length + token] = u.scale * (pair.x * sum3 + pair.y * query_sums[3u]);
+    scores[out_row * u.key_length + token] = u.scale * (pair.x * steps[3u] * f32(sum3) + pair.y * query_sums[3u]);
   }
 }

@@ -3,6 +3,7 @@ import type { KeyBits } from '../quantize-keys/layout.js'
 import { gridUniforms, workgroupNumberFunction } from '../shared/grid.js'
 import { addressFields, uniformStruct } from '../shared/uniforms.js'
 import { elementsPerUnit, indent, range, unitType, unpackUnit } from '../shared/wgsl.js'
+import { exactProducts, packedProducts } from './products.js'
 
 export interface QuantizedScoresOptions {
   /** Of the queries. */
@@ -12,6 +13,10 @@ export interface QuantizedScoresOptions {
   readonly bits: KeyBits
   /** Query rows that share one read of the keys: 1, 2, 4 or 8. */
   readonly rows: number
+  /** 'exact': products in f32. 'int8': queries in 8 bits too, and products of packed integers. */
+  readonly queries: 'exact' | 'int8'
+  /** The device's WGSL has the built-in `dot4I8Packed`. */
+  readonly packedDot?: boolean
 }
 
 export const quantizedScoresUniforms = {
@@ -29,7 +34,9 @@ export const quantizedScoresUniforms = {
 export const SCORED_TOKENS = 64
 
 /** Products of queries with packed keys. */
-export function emitQuantizedScores({ dtype, headDim, bits, rows }: QuantizedScoresOptions): KernelSource {
+export function emitQuantizedScores(options: QuantizedScoresOptions): KernelSource {
+  const { dtype, headDim, bits, rows, queries } = options
+  const products = queries === 'int8' ? packedProducts(options) : exactProducts(options)
   const perWord = 32 / bits
   const words = headDim / perWord
   const width = words % 4 === 0 ? 4 : words % 2 === 0 ? 2 : 1 // words loaded at once
@@ -38,21 +45,7 @@ export function emitQuantizedScores({ dtype, headDim, bits, rows }: QuantizedSco
   const vectors = elementsPerUnit(dtype) / 4
   const each = range(rows)
   const targets = range(vectors).map((i) => `queries[index * ${vectors}u + ${i}u]`)
-  const multiply = (word: number) => {
-    const from = width === 1 ? 'loaded' : `loaded[${word}]`
-    const vector = (i: number) => {
-      const shifts = range(4).map((j) => `${(4 * i + j) * bits}u`)
-      return `vec4<f32>((vec4<u32>(${from}) >> vec4<u32>(${shifts.join(', ')})) & vec4<u32>(${2 ** bits - 1}u))`
-    }
-    const vectorsPerWord = perWord / 4
-    return range(vectorsPerWord)
-      .map((i) => {
-        const at = `vector + ${word * vectorsPerWord + i}u`
-        const sums = each.map((r) => `sum${r} += dot(n, queries[${r}u * VECTORS + ${at}]);`).join('\n  ')
-        return `{\n  let n = ${vector(i)};\n  ${sums}\n}`
-      })
-      .join('\n')
-  }
+  const multiply = (word: number) => products.multiply(width === 1 ? 'loaded' : `loaded[${word}]`, word)
   const code = `\
 // scores[b, h, i, j] = scale · q[b, h, i] · k̂[b, h / group_size, j], with k̂ the packed keys: where Twilight (arXiv 2502.02770,
 // §4) looks for what to keep. q · (zero + step · n) is taken as step · (q · n) + zero · Σ q.
@@ -74,6 +67,7 @@ const LOADS = ${words / width}u; // of a token
 
 var<workgroup> queries: array<vec4<f32>, ${(rows * headDim) / 4}>;
 var<workgroup> query_sums: array<f32, ${rows}>;
+${products.declarations}
 
 ${workgroupNumberFunction}
 
@@ -105,11 +99,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var i = 0u; i < VECTORS; i++) { sum += dot(queries[local * VECTORS + i], vec4<f32>(1.0)); }
     query_sums[local] = sum;
   }
+  ${indent(products.prepare, 2)}
   workgroupBarrier();
 
   let token = tile * ${SCORED_TOKENS}u + local;
   if (token >= u.key_length) { return; }
-  ${each.map((r) => `var sum${r} = 0.0;`).join(' ')}
+  ${each.map((r) => `var sum${r}: ${products.type};`).join(' ')}
   let first_load = (segment * u.capacity + token) * LOADS;
   for (var load = 0u; load < LOADS; load++) {
     let loaded = packed[first_load + load];
@@ -121,17 +116,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     .map(
       (r) => `if (first_row + ${r}u < all_rows) {
     let out_row = (batch * u.kv_heads * u.group_size + first_head) * u.query_length + first_row + ${r}u;
-    scores[out_row * u.key_length + token] = u.scale * (pair.x * sum${r} + pair.y * query_sums[${r}u]);
+    scores[out_row * u.key_length + token] = u.scale * (pair.x * ${products.total(r)} + pair.y * query_sums[${r}u]);
   }`,
     )
     .join('\n  ')}
 }
 `
   return {
-    label: `quantized-scores-${bits}-bit`,
+    label: `quantized-scores-${bits}-bit${queries === 'int8' ? '-int8' : ''}`,
     code,
     bindings: ['uniform', 'read', 'read', 'read', 'read_write'],
     workgroupSize: SCORED_TOKENS,
-    workgroupBytes: rows * headDim * 4 + rows * 4,
+    workgroupBytes: rows * headDim * 4 + rows * 4 + products.bytes,
   }
 }

@@ -26,6 +26,7 @@ interface Case {
   readonly layout: Layout
   /** Rows that share a read of the keys. */
   readonly rows?: number
+  readonly queries?: 'exact' | 'int8'
 }
 
 const batch = 2
@@ -38,7 +39,7 @@ interface Values {
 
 /** Packs keys into a cache that is a little larger and scores them; returns scores and what float64 makes of them. */
 async function run(given: Case, values: Values, on: Runtime = runtime) {
-  const { bits, dtype, headDim, queryHeads, kvHeads, queryLength, keyLength, layout, rows } = given
+  const { bits, dtype, headDim, queryHeads, kvHeads, queryLength, keyLength, layout, rows, queries } = given
   using memory = testMemory(on)
   const capacity = keyLength + 3
   const qValues = roundTo(
@@ -56,25 +57,33 @@ async function run(given: Case, values: Values, on: Runtime = runtime) {
   const scores = memory.words(batch * queryHeads * queryLength * keyLength)
   const [pack, score] = await Promise.all([
     quantizeKeys(on, { dtype, headDim }, bits),
-    quantizedScores(on, { dtype, headDim, queryHeads, kvHeads }, bits, rows),
+    quantizedScores(on, { dtype, headDim, queryHeads, kvHeads }, bits, rows, queries),
   ])
   const dispatches = score(q, keys, keyLength, scale, scores)
   await memory.submit([...pack(k, keys), ...dispatches])
 
   const [words, pairs] = [await memory.read(keys.packed), await memory.read(keys.scales)]
   const perToken = (headDim * bits) / 32
+  /** Σ|k̂| of the token that each score is about. */
+  const keySizes: number[] = []
   const expected = Array.from({ length: batch * queryHeads }, (_, h) => {
     const segment = Math.floor((h * kvHeads) / queryHeads)
     const unpacked = Array.from({ length: keyLength }, (_, i) => {
       const slot = segment * capacity + i
       return unpackKeys(words.subarray(slot * perToken, (slot + 1) * perToken), pairs[slot]!, bits)
     })
+    const sizes = unpacked.map((key) => key.reduce((sum, value) => sum + Math.abs(value), 0))
+    for (let i = 0; i < queryLength; i++) keySizes.push(...sizes)
     const first = h * queryLength * headDim
     return quantizedScoresReference(qValues.slice(first, first + queryLength * headDim), unpacked, scale)
   }).flat()
   const actual = new Float32Array((await memory.read(scores)).buffer)
   expect(actual.length).toBe(expected.length)
-  return { actual, expected, dispatches }
+  const steps = Array.from({ length: batch * queryHeads * queryLength }, (_, row) => {
+    const values = Array.from(qValues.slice(row * headDim, (row + 1) * headDim), Math.abs)
+    return Math.max(...values) / 127
+  })
+  return { actual, expected, dispatches, keySizes, steps }
 }
 
 const random = createRandom(13)
@@ -161,6 +170,46 @@ describe('quantized scores', () => {
     const cut = await run(given, values(), cutting)
     expect(cut.dispatches.length).toBe(3) // 2 · 2 KV heads of 3 tiles, five a dispatch
     expect(cut.actual).toEqual(actual)
+  })
+
+  describe.each([4, 8] as const)('with queries in 8 bits, keys in %i', (bits) => {
+    /** Without the built-in: its sums are written out. */
+    const plain = () => createRuntime({ device: runtime.device, gpu: { wgslLanguageFeatures: new Set() } as never })
+
+    test('integers up to 127 are exact, with the built-in and without', async () => {
+      const levels = 2 ** bits - 1
+      const key = (i: number) => (i % 24 === 3 ? 0 : i % 24 === 20 ? levels : random.integer(0, levels))
+      let at = 0
+      const query = () => (at++ % 24 === 7 ? -127 : random.integer(-127, 127)) // each row's step is 1
+      const shape = { headDim: 24, queryHeads: 4, kvHeads: 2, queryLength: 2, keyLength: 67 } as const
+      const given: Case = { bits, dtype: 'f32', ...shape, layout: 'BHLD', rows: 4, queries: 'int8' }
+      using without = await plain()
+      expect(without.wgslFeatures.size).toBe(0)
+      for (const on of [runtime, without]) {
+        const { actual, expected } = await run(given, { query, key }, on)
+        expect([...actual]).toEqual(expected.map((score) => score + 0)) // + 0: −0 is 0
+      }
+    })
+
+    test('a score moves by at most half a step of the query times the key, the same bits without the built-in', async () => {
+      const shape = { headDim: 80, queryHeads: 6, kvHeads: 2, queryLength: 1, keyLength: 70 } as const
+      const given: Case = { bits, dtype: 'f16', ...shape, layout: 'BLHD', queries: 'int8' }
+      const values = (): Values => {
+        const same = createRandom(29)
+        return { query: () => same.gaussian(), key: () => same.gaussian() + 1 }
+      }
+      const { actual, expected, keySizes, steps } = await run(given, values())
+      let moved = 0
+      for (const [i, score] of actual.entries()) {
+        const difference = Math.abs(score - expected[i]!)
+        // 1.01 and 1e-4 for f32: the rounding of q / step at a tie, and of the sums as above.
+        expect(difference).toBeLessThan(1.01 * scale * (steps[Math.floor(i / 70)]! / 2) * keySizes[i]! + 1e-4)
+        moved = Math.max(moved, difference)
+      }
+      expect(moved).toBeGreaterThan(1e-3) // it is not the exact form
+      using without = await plain()
+      expect((await run(given, values(), without)).actual).toEqual(actual)
+    })
   })
 
   test('costs the bytes of packed keys, their scales, the queries and the scores', async () => {

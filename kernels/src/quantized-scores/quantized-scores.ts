@@ -32,13 +32,15 @@ export type QuantizedScores = (
 
 /**
  * Scores of all tokens from keys in 4 or 8 bits, for one query row of each head or several (Twilight, arXiv 2502.02770,
- * §4). Products are sums in f32 over the unpacked integers.
+ * §4). Products are sums in f32 over the unpacked integers; with queries in 8 bits, sums of packed integers.
  *
  * Cost: 2 · B · Hq · Lq · Lk · D operations; packed keys once, an eighth (4 bits) or a quarter (8) of f32's bytes and 4 a token.
  *
  * @param kvHeads KV heads that the query heads share
  * @param rows    query rows that share one read of the keys, rounded up to 1, 2, 4 or 8: best is group size times query
  *   length. Default: the group size
+ * @param queries 'exact', the default, or 'int8': each row rounded to steps of max|q| / 127, which moves a score by at most half a
+ *   step times scale · Σ|k̂| and multiplies four elements at a time (`dot4I8Packed` where WGSL has it, the same bits elsewhere)
  * @throws INVALID_DTYPE, INVALID_SHAPE, INVALID_VIEW, INVALID_ARGUMENT, BUFFER_TOO_SMALL
  */
 export async function quantizedScores(
@@ -51,13 +53,23 @@ export async function quantizedScores(
   }: Pick<Required<AttentionConfig>, 'dtype' | 'headDim' | 'queryHeads' | 'kvHeads'>,
   bits: KeyBits,
   rows: number = queryHeads / kvHeads,
+  queries: 'exact' | 'int8' = 'exact',
 ): Promise<QuantizedScores> {
   checkBits(bits)
   const groupSize = queryHeads / kvHeads
   checkInteger('queryHeads / kvHeads', groupSize, 1, 65535)
   checkInteger('rows', rows, 1, 2 ** 31)
   const together = [1, 2, 4].find((size) => rows <= size) ?? 8
-  const kernel = await runtime.kernel(emitQuantizedScores({ dtype, headDim, bits, rows: together }))
+  const kernel = await runtime.kernel(
+    emitQuantizedScores({
+      dtype,
+      headDim,
+      bits,
+      rows: together,
+      queries,
+      packedDot: runtime.wgslFeatures.has('packed_4x8_integer_dot_product'),
+    }),
+  )
   return (q, keys, keyLength, scale, scores) => {
     checkRows('q', q, { dtype, headDim })
     const [batch, heads, queryLength] = q.shape as [number, number, number, number]

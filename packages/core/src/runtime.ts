@@ -72,6 +72,8 @@ export class Runtime implements Disposable {
   readonly tierReports: readonly TierReport[]
   /** Lanes that every subgroup has at least; 4 is the least that WebGPU allows. */
   readonly subgroupMinSize: number
+  /** Language features of the WGSL compiler, e.g. `packed_4x8_integer_dot_product`. Empty where `gpu` is not known. */
+  readonly wgslFeatures: ReadonlySet<string>
   /** The adapter runs on the CPU: correct, and slow. */
   readonly software: boolean
   readonly work: WorkBudget
@@ -90,6 +92,7 @@ export class Runtime implements Disposable {
   constructor(device: GPUDevice, options: RuntimeOptions, matrixSyntax = true) {
     this.device = device
     this.adapterInfo = options.adapterInfo ?? device.adapterInfo
+    this.wgslFeatures = (options.gpu ?? globalThis.navigator?.gpu)?.wgslLanguageFeatures ?? new Set()
     this.subgroupMinSize = this.adapterInfo?.subgroupMinSize ?? 4
     this.tierReports = reportTiers(device, this.adapterInfo, matrixSyntax)
     this.tier = chooseTier(this.tierReports, options.tier ?? 'auto')
