@@ -47,7 +47,7 @@ it('measures the model dense and sparse on 192 tokens, and draws the plans', { t
 it.each<[string, string[], RegExp]>([
   ['a length that the model does not have', ['--length', '20000'], /The length is 20000 tokens\. Use 128 to 16384/],
   ['a length that is none', ['--length', 'long'], /integer of at least 1/],
-  ['a method that does not prefill', ['--method', 'dense'], /Allowed choices are xattention/],
+  ['a method that does not prefill', ['--method', 'dense'], /Allowed choices are a-shape, .*xattention/],
   ['an option out of range', ['--option', 'threshold=2'], /'threshold' is 2/],
   ['a picture in no folder', ['--png', '/no/such/folder/x.png'], /cannot be written \(ENOENT\)/],
 ])('refuses %s', async (_, argv, says) => {
