@@ -22,19 +22,19 @@ struct Uniforms {
   v_batch_stride: u32,
   v_head_stride: u32,
   v_row_stride: u32,
-  out_offset: u32,
-  out_batch_stride: u32,
-  out_head_stride: u32,
-  out_row_stride: u32,
   query_heads: u32,
   group_size: u32,
   query_length: u32,
   key_length: u32,
   query_offset: i32,
   scale: f32,
+  dense: u32,
+  out_offset: u32,
+  out_batch_stride: u32,
+  out_head_stride: u32,
+  out_row_stride: u32,
   first_row_block: u32,
   row_blocks: u32,
-  dense: u32,
   plan_heads: u32,
   plan_block_q: u32,
   plan_block_k: u32,
@@ -80,7 +80,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let row = first_row + row_in_block;
   let live = row < end_row;
 
-  // Keys before these ends are visible: to this row, and to any row of the workgroup.
   // Keys before these ends are visible: to this row, and to any row of the workgroup.
   let row_end = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));
   let block_end = u32(clamp(i32(end_row - 1u) + u.query_offset + 1, 0, i32(u.key_length)));

@@ -4,6 +4,14 @@ import { elementsPerUnit, indent, range, unitType, unpackUnit } from '../shared/
 import { type FlashAttentionOptions, flashAttentionUniforms, ROWS, skipUniforms } from './options.js'
 import { walks } from './walk.js'
 
+/** Keys per online-softmax step: independent dot products hide latency, few enough to stay in registers. */
+export const STEP = 4
+
+/** Keys of a tile in f32, of so many elements each: 4 KiB each of K and V, as 16 KiB of workgroup memory must be enough. */
+export function keysOfTile(elements: number): number {
+  return Math.max(STEP, Math.min(16, 2 ** Math.floor(Math.log2(1024 / elements))))
+}
+
 /** Bindings after the uniforms, in order. */
 export function storageBindings({ dtype, plan, skip = false }: FlashAttentionOptions): {
   kind: BindingKind

@@ -1,4 +1,5 @@
 import type { DType } from '@sparse-attention/core'
+import { attentionCallUniforms } from '../shared/attention-call.js'
 import { addressFields } from '../shared/uniforms.js'
 import type { WalkedPlan } from './walk.js'
 
@@ -18,22 +19,10 @@ export const ROWS = 64
 
 /** Uniforms that every form of the kernel starts with; those of its walk and of the skip follow. */
 export const flashAttentionUniforms = {
-  ...addressFields('q'),
-  ...addressFields('k'),
-  ...addressFields('v'),
+  ...attentionCallUniforms,
   ...addressFields('out'),
-  query_heads: 'u32',
-  group_size: 'u32',
-  query_length: 'u32',
-  key_length: 'u32',
-  /** key_length − query_length: query i sees keys j ≤ i + query_offset. */
-  query_offset: 'i32',
-  /** scale · log2(e): scores are in base 2. */
-  scale: 'f32',
   first_row_block: 'u32',
   row_blocks: 'u32',
-  /** 1: every key is computed and the plan is not read. */
-  dense: 'u32',
 } as const
 
 /** Uniforms of kernels with `skip`. */

@@ -1,22 +1,26 @@
 import type { KernelSource } from '@sparse-attention/core'
 import { elementsPerUnit, indent, LOWEST, packUnit, range, unpackUnit } from '../shared/wgsl.js'
-import { moduleHeader, rowEnd, stageTiles, storageBindings, unitTargets, workgroupRows } from './frame.js'
+import {
+  keysOfTile,
+  moduleHeader,
+  rowEnd,
+  STEP,
+  stageTiles,
+  storageBindings,
+  unitTargets,
+  workgroupRows,
+} from './frame.js'
 import { type FlashAttentionOptions, ROWS } from './options.js'
 import { walks } from './walk.js'
 
 /** Most head dimensions that one invocation holds in registers, for q and for the accumulator. */
 const MAX_SLICE = 64
 
-/** Keys per online-softmax step: independent dot products hide latency, few enough to stay in registers. */
-const STEP = 4
-
 /** How head_dim is split into slices of a row, each held by one invocation, and how many keys a tile holds. */
 export function portableTiling(headDim: number): { slices: number; slice: number; tileKeys: number } {
   const slices = Math.ceil(headDim / MAX_SLICE)
   const slice = Math.ceil(headDim / 8 / slices) * 8
-  // K and V tiles of at most 4 KiB each, so that a device with 16 KiB of workgroup memory is enough.
-  const tileKeys = Math.max(STEP, Math.min(16, 2 ** Math.floor(Math.log2(1024 / (slices * slice)))))
-  return { slices, slice, tileKeys }
+  return { slices, slice, tileKeys: keysOfTile(slices * slice) }
 }
 
 /**
@@ -155,7 +159,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let live = row < end_row;
 
   // Keys before these ends are visible: to this row, and to any row of the workgroup.
-  // Keys before these ends are visible: to this row, and to any row of the workgroup.
   let row_end = ${rowEnd(options, 'row')};
   let block_end = ${rowEnd(options, 'end_row - 1u')};
 
@@ -205,7 +208,7 @@ ${
     workgroupBytes:
       2 * tileKeys * rowVec4 * 16 +
       (partial ? slices * tileKeys * ROWS * 4 : 0) +
-      (plan === 'stripe' ? tileKeys * 4 : 0) +
+      walk.workgroupBytes(tileKeys) +
       (skip ? 8 : 0),
   }
 }

@@ -13,7 +13,9 @@ import {
   type StripePlanData,
   type VariableBlockPlanData,
 } from '@sparse-attention/core'
+import { attentionCallValues } from '../shared/attention-call.js'
 import { bindContiguous, bindTensor } from '../shared/bind.js'
+import { stripeListValues } from '../shared/stripe-lists.js'
 import { addressValues, packUniforms, type UniformFields } from '../shared/uniforms.js'
 import { flashAttentionUniforms, ROWS, skipUniforms } from './options.js'
 import { type RowItems, rowItemCount } from './row-items.js'
@@ -62,7 +64,7 @@ export function recordFlash(
     dispatches.push(found.dispatch)
   }
   const bindings = [...planBindings(flash.plan, walked, frame, items), ...(skip ? [skip.kept] : [])]
-  const values = planValues(flash.plan, walked, frame, skip)
+  const values = { ...planValues(flash.plan, walked, frame), ...(skip ? skipValues(frame, skip) : {}) }
   const fields = { ...flashAttentionUniforms, ...walks[flash.plan].uniforms, ...(skip ? skipUniforms : {}) }
   const rowBlocks = items
     ? rowItemCount(frame, (walked as VariableBlockPlanData | undefined)?.queryBlocks ?? 1)
@@ -109,26 +111,23 @@ function planBindings(
   }
 }
 
-function planValues(
-  kind: WalkedPlan,
-  plan: Walked | undefined,
+function skipValues(
   frame: AttentionFrame,
-  skip: Skip | undefined,
-): Record<string, number> {
-  const skipValues: Record<string, number> = skip
-    ? {
-        skip_threshold: skip.threshold * Math.LOG2E,
-        skip_now: skip.now ? 1 : 0,
-        kept_words: Math.ceil(Math.ceil(frame.keyLength / skip.tileKeys) / 32),
-      }
-    : {}
-  const denseWords = Math.ceil(Math.ceil(frame.keyLength / DENSE_SPAN) / 32)
+  { threshold, now, tileKeys }: Skip,
+): Record<keyof typeof skipUniforms, number> {
+  return {
+    skip_threshold: threshold * Math.LOG2E,
+    skip_now: now ? 1 : 0,
+    kept_words: Math.ceil(Math.ceil(frame.keyLength / tileKeys) / 32),
+  }
+}
+
+function planValues(kind: WalkedPlan, plan: Walked | undefined, frame: AttentionFrame): Record<string, number> {
   switch (kind) {
     case 'block': {
       const blocks = (plan as BlockPlanData | undefined) ?? { ...frame, blockQ: ROWS, blockK: DENSE_SPAN }
       const { queryBlocks, wordsPerRow } = blockGrid(blocks)
       return {
-        ...skipValues,
         plan_heads: frame.queryHeads,
         plan_block_q: blocks.blockQ,
         plan_block_k: blocks.blockK,
@@ -140,17 +139,12 @@ function planValues(
       const dense = { heads: 1, blockQ: frame.queryLength, lists: [{ width: 1, capacity: 1 }] }
       const { heads, blockQ, lists } = (plan as StripePlanData | undefined) ?? dense
       const rows = Math.ceil(frame.queryLength / blockQ)
-      const [first, second = { width: 1, capacity: 1 }] = lists
       return {
         plan_heads: heads,
         plan_block_q: blockQ,
         plan_rows: rows,
-        lists: lists.length,
         list_rows: frame.batch * heads * rows,
-        width_0: first!.width,
-        capacity_0: first!.capacity,
-        width_1: second.width,
-        capacity_1: second.capacity,
+        ...stripeListValues(lists),
       }
     }
     case 'variable-block': {
@@ -161,7 +155,7 @@ function planValues(
         row_items: rowItemCount(frame, blocks?.queryBlocks ?? 1),
         query_blocks: blocks?.queryBlocks ?? 1,
         key_blocks: blocks?.keyBlocks ?? 1,
-        plan_words: blocks ? Math.ceil(blocks.keyBlocks / 32) : denseWords,
+        plan_words: Math.ceil((blocks?.keyBlocks ?? Math.ceil(frame.keyLength / DENSE_SPAN)) / 32),
       }
     }
   }
@@ -185,9 +179,14 @@ function rowRanges(frame: AttentionFrame, rows: number, rowBlocks: number, opera
   return ranges
 }
 
-/** Operations of row blocks [first, end) if nothing is skipped. Of variable blocks there are more than rows fill. */
+/** Query rows in row blocks [first, end). Of variable blocks there are more than rows fill. */
+function rowsIn(frame: AttentionFrame, rowsPerBlock: number, first: number, end: number): number {
+  return Math.max(0, Math.min(end * rowsPerBlock, frame.queryLength) - first * rowsPerBlock)
+}
+
+/** Operations of row blocks [first, end) if nothing is skipped. */
 function operations(frame: AttentionFrame, rowsPerBlock: number, first: number, end: number): number {
-  const rows = Math.max(0, Math.min(end * rowsPerBlock, frame.queryLength) - first * rowsPerBlock)
+  const rows = rowsIn(frame, rowsPerBlock, first, end)
   const offset = frame.keyLength - frame.queryLength
   const middle = first * rowsPerBlock + rows / 2 + offset
   const keys = frame.causal ? Math.min(frame.keyLength, Math.max(1, middle)) : frame.keyLength
@@ -209,25 +208,13 @@ function attendRows(
   const v = bindTensor(frame.v)
   const out = bindTensor(frame.out)
   const uniforms = packUniforms(fields, {
-    ...addressValues('q', q),
-    ...addressValues('k', k),
-    ...addressValues('v', v),
+    ...attentionCallValues(frame, { q, k, v }, dense),
     ...addressValues('out', out),
-    query_heads: frame.queryHeads,
-    group_size: frame.queryHeads / frame.kvHeads,
-    query_length: frame.queryLength,
-    key_length: frame.keyLength,
-    query_offset: frame.keyLength - frame.queryLength,
-    scale: frame.scale * Math.LOG2E,
     first_row_block: firstRowBlock,
     row_blocks: rowBlocks,
-    dense: dense ? 1 : 0,
     ...values,
   } as Record<string, number>)
-  const rows = Math.max(
-    0,
-    Math.min((firstRowBlock + rowBlocks) * rowsPerBlock, frame.queryLength) - firstRowBlock * rowsPerBlock,
-  )
+  const rows = rowsIn(frame, rowsPerBlock, firstRowBlock, firstRowBlock + rowBlocks)
   const elements = frame.batch * frame.headDim * 2 * (frame.queryHeads * rows + frame.kvHeads * frame.keyLength)
   const cost: Cost = {
     operations: operations(frame, rowsPerBlock, firstRowBlock, firstRowBlock + rowBlocks),

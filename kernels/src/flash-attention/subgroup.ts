@@ -1,6 +1,6 @@
 import type { KernelSource } from '@sparse-attention/core'
 import { elementsPerUnit, indent, LOWEST, packUnit, range, unpackUnit } from '../shared/wgsl.js'
-import { moduleHeader, rowEnd, stageTiles, storageBindings, workgroupRows } from './frame.js'
+import { keysOfTile, moduleHeader, rowEnd, STEP, stageTiles, storageBindings, workgroupRows } from './frame.js'
 import { type FlashAttentionOptions, ROWS } from './options.js'
 import { walks } from './walk.js'
 
@@ -10,43 +10,28 @@ import { walks } from './walk.js'
  */
 const SLICES = 4
 
-export interface SubgroupTiling {
-  /** Dimensions of head_dim that a lane holds. */
-  readonly slice: number
-  readonly rowsPerLane: number
-  /** Keys of a tile in workgroup memory, and of an online-softmax step. */
-  readonly tileKeys: number
-  readonly step: number
-}
-
 /** How head_dim is split over the lanes, how many rows a lane works for, and how many keys a tile holds. */
-export function subgroupTiling(headDim: number): SubgroupTiling {
+function subgroupTiling(headDim: number): { slice: number; rowsPerLane: number; tileKeys: number } {
   const slice = Math.ceil(headDim / 8 / SLICES) * 8
   // q and the accumulator of its rows are what a lane holds in registers: about 128 numbers.
   const rowsPerLane = slice <= 16 ? 4 : slice <= 32 ? 2 : 1
-  // K and V tiles of at most 4 KiB each, so that a device with 16 KiB of workgroup memory is enough.
-  const step = 4
-  const tileKeys = Math.max(step, Math.min(16, 2 ** Math.floor(Math.log2(1024 / (SLICES * slice)))))
-  return { slice, rowsPerLane, tileKeys, step }
+  return { slice, rowsPerLane, tileKeys: keysOfTile(SLICES * slice) }
 }
 
 /**
  * Flash attention forward, tier `f16`: subgroups add up partial products, so that each invocation works for several rows
  * and what it reads of K and V serves them all; f32 math, since sums of halves would overflow.
  */
-export function emitSubgroup(
-  options: FlashAttentionOptions,
-  tiling: SubgroupTiling = subgroupTiling(options.headDim),
-): KernelSource {
+export function emitSubgroup(options: FlashAttentionOptions): KernelSource {
   const { dtype, headDim, plan } = options
-  const { slice, rowsPerLane, tileKeys, step } = tiling
+  const { slice, rowsPerLane, tileKeys } = subgroupTiling(headDim)
   const walk = walks[plan]
   const perUnit = elementsPerUnit(dtype)
   const vec4PerUnit = perUnit / 4
   const rowVec4 = (SLICES * slice) / 4
   const sliceUnits = slice / perUnit
   const workgroupSize = (ROWS / rowsPerLane) * SLICES
-  const keys = range(step)
+  const keys = range(STEP)
   const rows = range(rowsPerLane)
   const vectors = range(slice / 4)
   /** Where a lane's d-th vec4 lies in a row of a tile, from its first one on. */
@@ -94,9 +79,9 @@ row_sum${r} += ${keys.map((j) => `p${j}_${r}`).join(' + ')};`
 ${stageTiles(options, workgroupSize)}
 // Keys of the tile that each of the lane's rows sees: the later the row, the more.
 ${rows.map((r) => `let visible${r} = ${walk.visible.replaceAll('row_end', `row_end${r}`)};`).join('\n')}
-// Online softmax (Milakov and Gimelshein 2018), ${step} keys a step, as far as any row sees.
-let tile_end = min(TILE_KEYS, ${plan === 'stripe' ? 'positions - tile' : 'span_end - tile'});
-for (var j = 0u; j < tile_end; j += ${step}u) {
+// Online softmax (Milakov and Gimelshein 2018), ${STEP} keys a step, as far as any row sees.
+let tile_end = min(TILE_KEYS, ${walk.end} - tile);
+for (var j = 0u; j < tile_end; j += ${STEP}u) {
   ${keys.map((j) => `let at${j} = (j + ${j}u) * ROW_VEC4 + first_vec4;`).join(' ')}
   ${keys.flatMap((j) => rows.map((r) => `var ${score(j, r)} = 0.0;`)).join(' ')}
   ${vectors
@@ -108,7 +93,7 @@ for (var j = 0u; j < tile_end; j += ${step}u) {
   ${indent(sumOverSlices, 2)}
   ${keys.map((j) => rows.map((r) => `${score(j, r)} = select(${LOWEST}, ${score(j, r)}, j + ${j}u < visible${r});`).join(' ')).join('\n  ')}
   ${rows.map((r) => indent(rescale(r), 2)).join('\n  ')}
-  if (${rows.map((r) => `j + ${step}u <= visible${r}`).join(' && ')}) {
+  if (${rows.map((r) => `j + ${STEP}u <= visible${r}`).join(' && ')}) {
     ${indent(accumulate(false), 4)}
   } else {
     ${indent(accumulate(true), 4)}
@@ -195,6 +180,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     code,
     bindings: ['uniform', ...storageBindings(options).map(({ kind }) => kind)],
     workgroupSize,
-    workgroupBytes: 2 * tileKeys * rowVec4 * 16 + (plan === 'stripe' ? tileKeys * 4 : 0),
+    workgroupBytes: 2 * tileKeys * rowVec4 * 16 + walk.workgroupBytes(tileKeys),
   }
 }

@@ -1,5 +1,7 @@
 import type { BindingKind, PlanKind } from '@sparse-attention/core'
+import { stripeListUniforms } from '../shared/stripe-lists.js'
 import type { UniformFields } from '../shared/uniforms.js'
+import { indent } from '../shared/wgsl.js'
 
 /** Kinds of plans that have lists to walk; a dense one is walked by any of them. */
 export type WalkedPlan = Exclude<PlanKind, 'dense'>
@@ -16,6 +18,8 @@ export interface Walk {
   readonly uniforms: UniformFields
   /** Module scope: functions and workgroup variables. */
   readonly declarations: (tileKeys: number) => string
+  /** Bytes of workgroup memory in the declarations. */
+  readonly workgroupBytes: (tileKeys: number) => number
   /**
    * Statements that declare `first_row`, `end_row` and `plan_row` from `row_block`; they may return. Uniform over the
    * workgroup.
@@ -29,6 +33,8 @@ export interface Walk {
   readonly key: (position: string) => string
   /** u32: how many positions from the first on this row sees; the rest it does not. */
   readonly visible: string
+  /** The position behind the last one of the walk that the tile is part of. Uniform. */
+  readonly end: string
 }
 
 const fixedRows = (rowsPerWorkgroup: number) => `\
@@ -46,13 +52,16 @@ for (var word = 0u; word < u.plan_words; word++) {
     bits &= bits - 1u;
     ${blockRange}
     for (var tile = span_start; tile < span_end; tile += TILE_KEYS) {
-      ${body.replace(/\n(?=.)/g, '\n      ')}
+      ${indent(body, 6)}
     }
   }
 }`
 
 const contiguous = {
+  declarations: () => '',
+  workgroupBytes: () => 0,
   beforeTile: '',
+  end: 'span_end',
   key: (position: string) => `tile + ${position}`,
   visible: 'u32(clamp(i32(min(row_end, span_end)) - i32(tile), 0, i32(TILE_KEYS)))',
 }
@@ -67,7 +76,6 @@ const blockWalk: Walk = {
     plan_rows: 'u32',
     plan_words: 'u32',
   },
-  declarations: () => '',
   rows: fixedRows,
   tiles: (body) =>
     bits(
@@ -93,7 +101,6 @@ const variableBlockWalk: Walk = {
     key_blocks: 'u32',
     plan_words: 'u32',
   },
-  declarations: () => '',
   rows: () => `\
 let item = row_items[(batch * u.query_heads + head) * u.row_items + row_block]; // first row, end row, query block
 let first_row = item.x;
@@ -124,12 +131,8 @@ const stripeWalk: Walk = {
     plan_heads: 'u32',
     plan_block_q: 'u32',
     plan_rows: 'u32',
-    lists: 'u32',
     list_rows: 'u32',
-    width_0: 'u32',
-    capacity_0: 'u32',
-    width_1: 'u32',
-    capacity_1: 'u32',
+    ...stripeListUniforms,
   },
   declarations: (tileKeys) => `\
 var<workgroup> tile_keys: array<u32, ${tileKeys}>; // ascending; past the end of a list 0xffffffff
@@ -139,6 +142,8 @@ fn visible_keys(row_end: u32) -> u32 {
   for (var j = 0u; j < TILE_KEYS; j++) { visible += u32(tile_keys[j] < row_end); }
   return visible;
 }`,
+  workgroupBytes: (tileKeys) => 4 * tileKeys,
+  end: 'positions',
   rows: fixedRows,
   tiles: (body) => `\
 for (var list = 0u; list < u.lists; list++) {
@@ -151,7 +156,7 @@ for (var list = 0u; list < u.lists; list++) {
     var first_key = tile;
     if (u.dense == 0u) { first_key = indices[list_start + tile / width] + tile % width; }
     if (first_key >= block_end) { break; }
-    ${body.replace(/\n(?=.)/g, '\n    ')}
+    ${indent(body, 4)}
   }
 }`,
   beforeTile: `\

@@ -1,12 +1,17 @@
-import { type AttentionFrame, type BlockPlanData, type BufferSlice, blockGrid } from '@sparse-attention/core'
+import {
+  type AttentionFrame,
+  type BlockPlanData,
+  type BufferSlice,
+  blockGrid,
+  planElements,
+} from '@sparse-attention/core'
 import type { blockGridUniforms } from './blocks.js'
 
 /** An unwritten block plan for a call, in the attention's own plan memory. */
 export function newBlockPlan(frame: AttentionFrame, blockQ: number, blockK: number): BlockPlanData {
   const { batch, queryHeads, queryLength, keyLength, causal } = frame
-  const { queryBlocks, wordsPerRow } = blockGrid({ queryLength, keyLength, blockQ, blockK })
-  const bitmap = frame.planBuffer(batch * queryHeads * queryBlocks * wordsPerRow * 4)
-  return { kind: 'block', bitmap, batch, queryHeads, queryLength, keyLength, blockQ, blockK, causal }
+  const form = { kind: 'block', batch, queryHeads, queryLength, keyLength, blockQ, blockK, causal } as const
+  return { ...form, bitmap: frame.planBuffer(4 * planElements(form).bitmap) }
 }
 
 /**

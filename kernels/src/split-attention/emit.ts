@@ -1,5 +1,7 @@
 import type { DType, KernelSource } from '@sparse-attention/core'
-import { addressFields, uniformStruct } from '../shared/uniforms.js'
+import { attentionCallUniforms } from '../shared/attention-call.js'
+import { stripeListUniforms } from '../shared/stripe-lists.js'
+import { uniformStruct } from '../shared/uniforms.js'
 import { elementsPerUnit, indent, LOWEST, range, unitType, unpackUnit } from '../shared/wgsl.js'
 
 export interface SplitAttentionOptions {
@@ -15,19 +17,7 @@ export interface SplitAttentionOptions {
 const LANES = 128
 
 export const splitAttentionUniforms = {
-  ...addressFields('q'),
-  ...addressFields('k'),
-  ...addressFields('v'),
-  query_heads: 'u32',
-  group_size: 'u32',
-  query_length: 'u32',
-  key_length: 'u32',
-  /** key_length − query_length: query i sees keys j ≤ i + query_offset. */
-  query_offset: 'i32',
-  /** scale · log2(e): scores are in base 2. */
-  scale: 'f32',
-  /** 1: every key is computed and the lists are not read. */
-  dense: 'u32',
+  ...attentionCallUniforms,
   /** Keys of a split. */
   span: 'u32',
   /** Query heads that share a list, and chunks of rows that they make. */
@@ -35,11 +25,7 @@ export const splitAttentionUniforms = {
   row_chunks: 'u32',
   batch: 'u32',
   list_heads: 'u32',
-  lists: 'u32',
-  width_0: 'u32',
-  capacity_0: 'u32',
-  width_1: 'u32',
-  capacity_1: 'u32',
+  ...stripeListUniforms,
 } as const
 
 /** How a workgroup is laid out: lanes of a key, 16-byte units of a lane, keys that a group of lanes takes at a time. */

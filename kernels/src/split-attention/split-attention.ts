@@ -10,8 +10,10 @@ import {
 } from '@sparse-attention/core'
 import type { Attend } from '../flash-attention/flash-attention.js'
 import { mergeAttention } from '../merge-attention/merge-attention.js'
+import { attentionCallValues } from '../shared/attention-call.js'
 import { bindTensor } from '../shared/bind.js'
-import { addressValues, packUniforms } from '../shared/uniforms.js'
+import { stripeListValues } from '../shared/stripe-lists.js'
+import { packUniforms } from '../shared/uniforms.js'
 import { emitSplitAttention, splitAttentionUniforms, splitTiling } from './emit.js'
 
 /** Workgroups that fill a large GPU, and the spans between which a split pays for its merge. */
@@ -64,28 +66,14 @@ export async function splitAttention(runtime: Runtime, config: Required<Attentio
       out: frame.scratch(splits * queryRows * headDim * 4),
       statistics: frame.scratch(splits * queryRows * 8),
     }
-    const [first, second = { width: 1, capacity: 1 }] = lists
     const uniforms = packUniforms(splitAttentionUniforms, {
-      ...addressValues('q', q),
-      ...addressValues('k', k),
-      ...addressValues('v', v),
-      query_heads: frame.queryHeads,
-      group_size: frame.queryHeads / frame.kvHeads,
-      query_length: frame.queryLength,
-      key_length: frame.keyLength,
-      query_offset: frame.keyLength - frame.queryLength,
-      scale: frame.scale * Math.LOG2E,
-      dense: stripes ? 0 : 1,
+      ...attentionCallValues(frame, { q, k, v }, stripes === undefined),
       span,
       heads_per_list: headsPerList,
       row_chunks: rowChunks,
       batch: frame.batch,
       list_heads: listHeads,
-      lists: lists.length,
-      width_0: first!.width,
-      capacity_0: first!.capacity,
-      width_1: second.width,
-      capacity_1: second.capacity,
+      ...stripeListValues(lists),
     })
     const attend: Dispatch = {
       kernel,

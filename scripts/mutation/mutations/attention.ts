@@ -74,7 +74,7 @@ export const attention: readonly Mutation[] = [
   {
     id: 'scale-without-base',
     mistake: 'Scores are not converted to base 2.',
-    file: `${flash}/record.ts`,
+    file: 'kernels/src/shared/attention-call.ts',
     find: 'scale: frame.scale * Math.LOG2E,',
     replace: 'scale: frame.scale,',
     caughtBy: { file: flashTest, name: '70×2300 head_dim 32' },
