@@ -12,6 +12,7 @@ import {
 } from './plan.js'
 import type { Runtime } from './runtime.js'
 import type { BufferSlice } from './tensor.js'
+import { validatePlan } from './validate-plan.js'
 
 const STORAGE_COPY = 0x80 | 0x04 | 0x08
 
@@ -116,13 +117,13 @@ export function createPlan(
  * Its arrays are trusted to be in order: entries that are not ascending, disjoint or in range make some keys count twice
  * or not at all, but never read outside of the tensors.
  *
- * @throws INVALID_SHAPE when an array's length does not fit the geometry, INVALID_ARGUMENT for block sizes that the
- *   kernels do not take (multiples of 64), LIMIT_EXCEEDED when an array is too large to bind
+ * @throws INVALID_SHAPE when the geometry does not fit the shape or an array's length the geometry, INVALID_ARGUMENT for block
+ *   sizes (multiples of 64), counts and numbers of lists (one or two) that the kernels do not take, LIMIT_EXCEEDED when an array is too large to bind
  */
 export function uploadPlan(runtime: Runtime, plan: HostPlan, shape: AttentionShape): Plan {
   runtime.assertUsable()
   const { arrays, form } = splitArrays(plan)
-  checkForm(form, shape)
+  validatePlan(form, shape)
   const elements = planElements(form)
   for (const [name, array] of Object.entries(arrays)) {
     if (array.length === (elements as Record<string, number>)[name]) continue
@@ -137,58 +138,6 @@ export function uploadPlan(runtime: Runtime, plan: HostPlan, shape: AttentionSha
     runtime.device.queue.writeBuffer(slices[name]!.buffer, 0, array as Uint32Array<ArrayBuffer>)
   }
   return new PlanView(runtime, 'uploaded', withArrays(form, slices), shape, plan.causal, undefined, slices)
-}
-
-function checkForm(form: PlanForm, shape: AttentionShape): void {
-  const invalid = (where: string, message: string, fix: string, code: 'INVALID_SHAPE' | 'INVALID_ARGUMENT'): never => {
-    throw new SparseAttentionError(code, { message, fix, where })
-  }
-  const sizes =
-    form.kind === 'block'
-      ? { blockQ: form.blockQ, blockK: form.blockK }
-      : form.kind === 'stripe'
-        ? { blockQ: form.blockQ }
-        : {}
-  for (const [name, size] of Object.entries(sizes)) {
-    if (!Number.isSafeInteger(size) || size < 64 || size % 64 !== 0)
-      invalid(name, `The plan has ${name} ${size}.`, 'Use a positive multiple of 64.', 'INVALID_ARGUMENT')
-  }
-  const heads = form.kind === 'stripe' ? form.heads : form.kind === 'variable-block' ? form.keyHeads : form.queryHeads
-  if (form.queryHeads % heads !== 0)
-    invalid(
-      'heads',
-      `The plan has ${heads} heads for ${form.queryHeads} query heads.`,
-      'Use a divisor.',
-      'INVALID_SHAPE',
-    )
-  const counts: [string, number][] =
-    form.kind === 'stripe'
-      ? form.lists.flatMap(
-          ({ width, capacity }) =>
-            [
-              ['width', width],
-              ['capacity', capacity],
-            ] as [string, number][],
-        )
-      : form.kind === 'variable-block'
-        ? [
-            ['queryBlocks', form.queryBlocks],
-            ['keyBlocks', form.keyBlocks],
-          ]
-        : []
-  for (const [name, count] of counts) {
-    if (!Number.isSafeInteger(count) || count < 1)
-      invalid(name, `The plan has ${name} ${count}.`, 'Use a positive integer.', 'INVALID_ARGUMENT')
-  }
-  for (const name of ['batch', 'queryHeads', 'queryLength', 'keyLength'] as const) {
-    if (form[name] !== shape[name])
-      invalid(
-        name,
-        `The plan has ${name} ${form[name]}, the shape ${shape[name]}.`,
-        'Make the plan for the shape of the tensors.',
-        'INVALID_SHAPE',
-      )
-  }
 }
 
 /** The most bytes that a plan may have. */

@@ -42,6 +42,7 @@ export interface StripeGeometry extends PlanGeometry {
   readonly blockQ: number
   /** Heads of the lists: `queryHeads`, or the KV heads where a group of query heads shares one row. Divides `queryHeads`. */
   readonly heads: number
+  /** One or two. */
   readonly lists: readonly StripeList[]
 }
 

@@ -1,5 +1,6 @@
 import { defineMethod, type MethodFactory, type OptionValue } from '@sparse-attention/core'
 import { flashAttention, forcedBlocks, newBlockPlan } from '@sparse-attention/kernels'
+import { minference } from '../minference.js'
 
 export interface AShapeOptions extends Readonly<Record<string, OptionValue>> {
   /** Tokens at the start of the sequence that every query sees. Default 1024, the paper's. */
@@ -23,13 +24,7 @@ export const aShape: MethodFactory<AShapeOptions> = defineMethod<AShapeOptions>(
   title: 'A-shape',
   phase: 'prefill',
   summary: 'Keeps the first tokens and a window of recent ones, whatever the input.',
-  citation: {
-    title: 'MInference 1.0: Accelerating Pre-filling for Long-Context LLMs via Dynamic Sparse Attention',
-    authors: 'Jiang, Li, Zhang, Wu, Luo, Ahn, Han, Abdi, Li, Lin, Yang, Qiu',
-    year: 2024,
-    arxiv: '2407.02490',
-    url: 'https://arxiv.org/abs/2407.02490',
-  },
+  citation: minference,
   options: {
     sink: {
       type: 'number',

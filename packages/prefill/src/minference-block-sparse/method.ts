@@ -9,6 +9,7 @@ import {
   pooledScores,
   selectTopK,
 } from '@sparse-attention/kernels'
+import { minference } from '../minference.js'
 
 export interface MinferenceBlockSparseOptions extends Readonly<Record<string, OptionValue>> {
   /**
@@ -33,13 +34,7 @@ export const minferenceBlockSparse: MethodFactory<MinferenceBlockSparseOptions> 
     title: 'MInference block-sparse',
     phase: 'prefill',
     summary: 'Ranks 64×64 blocks by mean-pooled queries and keys and keeps the k best of each row.',
-    citation: {
-      title: 'MInference 1.0: Accelerating Pre-filling for Long-Context LLMs via Dynamic Sparse Attention',
-      authors: 'Jiang, Li, Zhang, Wu, Luo, Ahn, Han, Abdi, Li, Lin, Yang, Qiu',
-      year: 2024,
-      arxiv: '2407.02490',
-      url: 'https://arxiv.org/abs/2407.02490',
-    },
+    citation: minference,
     options: {
       topK: {
         type: 'number',

@@ -7,6 +7,7 @@ import {
   selectLists,
   verticalSlashIndex,
 } from '@sparse-attention/kernels'
+import { minference } from '../minference.js'
 
 export interface MinferenceVerticalSlashOptions extends Readonly<Record<string, OptionValue>> {
   /** Key columns that every query of a head sees, sinks included; a number or [layer][head]. Default 1000, the code's. */
@@ -36,13 +37,7 @@ export const minferenceVerticalSlash: MethodFactory<MinferenceVerticalSlashOptio
     title: 'MInference vertical-slash',
     phase: 'prefill',
     summary: 'Keeps the key columns and the diagonals of each head that its last 64 queries attend to most.',
-    citation: {
-      title: 'MInference 1.0: Accelerating Pre-filling for Long-Context LLMs via Dynamic Sparse Attention',
-      authors: 'Jiang, Li, Zhang, Wu, Luo, Ahn, Han, Abdi, Li, Lin, Yang, Qiu',
-      year: 2024,
-      arxiv: '2407.02490',
-      url: 'https://arxiv.org/abs/2407.02490',
-    },
+    citation: minference,
     options: {
       vertical: {
         type: 'per-head',

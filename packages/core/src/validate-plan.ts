@@ -1,0 +1,54 @@
+import { type ErrorCode, SparseAttentionError } from './errors.js'
+import type { AttentionShape } from './method.js'
+import type { PlanForm } from './plan.js'
+
+function refuse(code: ErrorCode, where: string, value: number, fix: string): never {
+  throw new SparseAttentionError(code, { message: `The plan has ${where} ${value}.`, fix, where })
+}
+
+/**
+ * Checks what a caller says of a plan, before anything is made of it.
+ *
+ * @throws INVALID_ARGUMENT for blocks and counts that kernels do not take, INVALID_SHAPE for what does not fit the tensors
+ */
+export function validatePlan(form: PlanForm, shape: AttentionShape): void {
+  switch (form.kind) {
+    case 'block':
+      checkBlock('blockQ', form.blockQ)
+      checkBlock('blockK', form.blockK)
+      break
+    case 'stripe':
+      checkBlock('blockQ', form.blockQ)
+      checkHeads('heads', form.heads, form)
+      if (form.lists.length < 1 || form.lists.length > 2)
+        refuse('INVALID_ARGUMENT', 'lists.length', form.lists.length, 'Use one list or two.')
+      for (const { width, capacity } of form.lists) {
+        checkCount('width', width)
+        checkCount('capacity', capacity)
+      }
+      break
+    case 'variable-block':
+      checkHeads('keyHeads', form.keyHeads, form)
+      checkCount('queryBlocks', form.queryBlocks)
+      checkCount('keyBlocks', form.keyBlocks)
+      break
+  }
+  for (const name of ['batch', 'queryHeads', 'queryLength', 'keyLength'] as const) {
+    if (form[name] !== shape[name])
+      refuse('INVALID_SHAPE', name, form[name], `Make it for the shape of the tensors, where it is ${shape[name]}.`)
+  }
+}
+
+function checkBlock(name: string, size: number): void {
+  if (!Number.isSafeInteger(size) || size < 64 || size % 64 !== 0)
+    refuse('INVALID_ARGUMENT', name, size, 'Use a positive multiple of 64.')
+}
+
+function checkCount(name: string, count: number): void {
+  if (!Number.isSafeInteger(count) || count < 1) refuse('INVALID_ARGUMENT', name, count, 'Use a positive integer.')
+}
+
+function checkHeads(name: string, heads: number, { queryHeads }: PlanForm): void {
+  if (!Number.isSafeInteger(heads) || heads < 1 || queryHeads % heads !== 0)
+    refuse('INVALID_SHAPE', name, heads, `Use a divisor of the ${queryHeads} query heads.`)
+}
