@@ -60,8 +60,8 @@ function emit(tier: Tier, options: FlashAttentionOptions): KernelSource {
   return tier === 'portable' ? emitPortable(options) : emitSubgroup(options)
 }
 
-/** Query rows and keys of the tiles that a skipping attention decides about. */
-export function skipTile(_tier: Tier, headDim: number): { readonly rows: number; readonly keys: number } {
+/** Query rows and keys of the tiles that a skipping attention decides about, the same on every tier. */
+export function skipTile(headDim: number): { readonly rows: number; readonly keys: number } {
   return { rows: ROWS, keys: portableTiling(headDim).tileKeys }
 }
 
@@ -98,7 +98,7 @@ export async function skippingFlashAttention(
   const { dtype, headDim, causal } = config
   const kernel = await runtime.kernel(emitPortable({ dtype, headDim, causal, plan: 'block', skip: true }))
   const flash = { kernel, plan: 'block', rows: ROWS } as const
-  const { keys: tileKeys } = skipTile(runtime.tier, headDim)
+  const { keys: tileKeys } = skipTile(headDim)
   return (frame, plan, { threshold, now }, kept) =>
     recordFlash(runtime, flash, frame, plan, { threshold, now, kept: kept.bitmap, tileKeys })
 }

@@ -34,7 +34,7 @@ async function run(causal: boolean, threshold: number, now: boolean, given?: Hos
   const attend = await skippingFlashAttention(runtime, {
     ...{ queryHeads, kvHeads: 1, headDim, dtype: 'f32', causal, scale: 0.25 },
   })
-  const tile = skipTile(runtime.tier, headDim)
+  const tile = skipTile(headDim)
   const form = {
     kind: 'block',
     batch,
