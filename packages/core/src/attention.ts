@@ -3,18 +3,19 @@ import type { Dispatch } from './dispatch.js'
 import { SparseAttentionError } from './errors.js'
 import { guarded } from './gpu-errors.js'
 import type {
-  AttentionConfig,
   AttentionFrame,
+  AttentionInput,
   AttentionShape,
-  AttentionTensors,
+  CompiledConfig,
   ConfiguredMethod,
   MethodOptions,
   MethodProgram,
+  UseConfig,
 } from './method.js'
 import { createPlan, type Plan, PlanMemory } from './plan-view.js'
 import type { Runtime } from './runtime.js'
 import type { DType, OwnedTensor, Tensor } from './tensor.js'
-import { resolveConfig, validateTensors } from './validate-attention.js'
+import { contiguousKeys, isPaged, resolveConfig, validateCache, validateTensors } from './validate-attention.js'
 
 export interface RunOptions {
   /** Stops between submits; the call rejects with the signal's reason and what it allocated is freed. */
@@ -35,7 +36,7 @@ export interface RunResult {
 /** A compiled method. Made by `runtime.use`. */
 export interface SparseAttention extends Disposable {
   readonly id: string
-  readonly config: Required<AttentionConfig>
+  readonly config: CompiledConfig
   /**
    * Records planning and attention into the caller's encoder, and nothing else: no submit, no read-back.
    * Submit encoders in the order of recording: scratch is shared between calls. Where one submit would run into a
@@ -43,12 +44,12 @@ export interface SparseAttention extends Disposable {
    *
    * @throws INVALID_ARGUMENT when `out` is missing, BUSY while a `run` is under way, and as `run`
    */
-  encode(encoder: GPUCommandEncoder, tensors: AttentionTensors, options?: Pick<RunOptions, 'plan'>): Plan
+  encode(encoder: GPUCommandEncoder, tensors: AttentionInput, options?: Pick<RunOptions, 'plan'>): Plan
   /**
    * The same in pieces, each small enough for a submit of its own. Record and submit all of them, in order.
    */
   encodeParts(
-    tensors: AttentionTensors,
+    tensors: AttentionInput,
     options?: Pick<RunOptions, 'plan'>,
   ): { readonly plan: Plan; readonly parts: readonly ((encoder: GPUCommandEncoder) => void)[] }
   /**
@@ -58,7 +59,7 @@ export interface SparseAttention extends Disposable {
    *   LIMIT_EXCEEDED, STALE_PLAN, WRONG_RUNTIME, DISPOSED before any GPU work
    * @throws OUT_OF_MEMORY, DEVICE_LOST
    */
-  run(tensors: AttentionTensors, options?: RunOptions): Promise<RunResult>
+  run(tensors: AttentionInput, options?: RunOptions): Promise<RunResult>
   /** Forgets state carried across calls. */
   reset(): void
   /** Frees the plan and what the method holds. May be called twice. */
@@ -69,13 +70,15 @@ export interface SparseAttention extends Disposable {
 export async function createAttention<Options extends MethodOptions>(
   runtime: Runtime,
   { method, options }: ConfiguredMethod<Options>,
-  given: AttentionConfig,
+  given: UseConfig,
 ): Promise<SparseAttention> {
   const config = resolveConfig(method.id, method.capabilities, given)
   const program = await method.create(runtime, config, options)
-  return new CompiledAttention(runtime, method.id, config, program, (tensors) =>
-    validateTensors(method.id, method.capabilities, config, tensors, runtime.device.limits),
-  )
+  const { id, capabilities } = method
+  return new CompiledAttention(runtime, id, config, program, (tensors) => {
+    if (!('cache' in tensors)) return validateTensors(id, capabilities, config, tensors, runtime.device.limits)
+    return validateCache(runtime, id, capabilities, config, tensors)
+  })
 }
 
 class CompiledAttention implements SparseAttention {
@@ -88,21 +91,21 @@ class CompiledAttention implements SparseAttention {
   constructor(
     private readonly runtime: Runtime,
     readonly id: string,
-    readonly config: Required<AttentionConfig>,
+    readonly config: CompiledConfig,
     private readonly program: MethodProgram,
-    private readonly validate: (tensors: AttentionTensors) => AttentionShape,
+    private readonly validate: (tensors: AttentionInput) => AttentionShape,
   ) {
     this.#memory = new PlanMemory(runtime)
   }
 
-  encode(encoder: GPUCommandEncoder, tensors: AttentionTensors, options: Pick<RunOptions, 'plan'> = {}): Plan {
+  encode(encoder: GPUCommandEncoder, tensors: AttentionInput, options: Pick<RunOptions, 'plan'> = {}): Plan {
     const { plan, parts } = this.encodeParts(tensors, options)
     for (const part of parts) part(encoder)
     return plan
   }
 
   encodeParts(
-    tensors: AttentionTensors,
+    tensors: AttentionInput,
     options: Pick<RunOptions, 'plan'> = {},
   ): ReturnType<SparseAttention['encodeParts']> {
     this.#assertUsable()
@@ -127,7 +130,7 @@ class CompiledAttention implements SparseAttention {
     }
   }
 
-  run(tensors: AttentionTensors, options: RunOptions = {}): Promise<RunResult> {
+  run(tensors: AttentionInput, options: RunOptions = {}): Promise<RunResult> {
     this.#running++
     const result = this.#lastRun.then(() => this.#run(tensors, options))
     this.#lastRun = result.then(
@@ -137,7 +140,7 @@ class CompiledAttention implements SparseAttention {
     return result
   }
 
-  async #run(tensors: AttentionTensors, { signal, plan: given }: RunOptions): Promise<RunResult> {
+  async #run(tensors: AttentionInput, { signal, plan: given }: RunOptions): Promise<RunResult> {
     signal?.throwIfAborted()
     this.#assertUsable()
     const { queryHeads, queryLength, batch, headDim } = this.validate(tensors)
@@ -193,12 +196,12 @@ class CompiledAttention implements SparseAttention {
   }
 
   #record(
-    tensors: AttentionTensors,
+    tensors: AttentionInput,
     given: Plan | undefined,
     scratch: ScratchLease,
   ): { plan: Plan; parts: Dispatch[][] } {
     const shape = this.validate(tensors)
-    const { q, k, v, out } = tensors
+    const { q, out } = tensors
     if (!out) {
       throw new SparseAttentionError('INVALID_ARGUMENT', {
         message: 'encode needs out: it cannot make buffers that a caller would own.',
@@ -206,11 +209,11 @@ class CompiledAttention implements SparseAttention {
         where: 'out',
       })
     }
+    const { dispatches: before, ...keys } = keysOf(tensors)
     const frame: AttentionFrame = {
       ...shape,
+      ...keys,
       q,
-      k,
-      v,
       out,
       lse: tensors.lse ?? scratchLse(scratch, shape),
       causal: this.config.causal,
@@ -222,12 +225,12 @@ class CompiledAttention implements SparseAttention {
     const { operationsPerSubmit } = this.runtime.work
     if (given) {
       const data = given.dataFor(this.runtime, shape, this.config.causal)
-      return { plan: given, parts: cut(this.program.attend(frame, data), operationsPerSubmit) }
+      return { plan: given, parts: cut([...before, ...this.program.attend(frame, data)], operationsPerSubmit) }
     }
     this.#memory.nextGeneration()
     const planned = this.program.plan(frame)
     const plan = createPlan(this.runtime, this.id, planned.plan, shape, this.config.causal, this.#memory)
-    const dispatches = [...planned.dispatches, ...this.program.attend(frame, planned.plan)]
+    const dispatches = [...before, ...planned.dispatches, ...this.program.attend(frame, planned.plan)]
     return { plan, parts: cut(dispatches, operationsPerSubmit) }
   }
 
@@ -251,6 +254,17 @@ class CompiledAttention implements SparseAttention {
     }
     return checks
   }
+}
+
+/** Keys and values of a call, from wherever they come. Checked before. */
+function keysOf(tensors: AttentionInput): Pick<AttentionFrame, 'k' | 'v' | 'pages'> & {
+  dispatches: readonly Dispatch[]
+} {
+  if (!('cache' in tensors)) return { k: tensors.k, v: tensors.v, dispatches: [] }
+  const { cache } = tensors
+  if (isPaged(cache)) return cache.view()
+  const { k, v } = contiguousKeys(cache)
+  return { k, v, dispatches: [] }
 }
 
 function scratchLse(scratch: ScratchLease, shape: AttentionShape): Tensor {

@@ -1,4 +1,6 @@
-import type { DType, Tensor } from './tensor.js'
+import type { Dispatch } from './dispatch.js'
+import type { Runtime } from './runtime.js'
+import type { BufferSlice, DType, Tensor } from './tensor.js'
 
 /** Fixed when a cache is made. */
 export interface KVCacheConfig {
@@ -59,4 +61,66 @@ export interface ContiguousKVCache extends KVCache {
   keys(): Tensor
   /** As `keys`. */
   values(): Tensor
+}
+
+/** Which sequences an append adds to. */
+export interface AppendOptions {
+  /** Sequences in the order of the batch of k and v, each at most once. Default: all of them. */
+  readonly sequences?: readonly number[]
+}
+
+/**
+ * A cache whose tokens lie in pages of `pageSize` from a pool that caches share, so that sequences of a batch differ in length,
+ * forks share what they have in common, and what one sequence frees another takes. Attentions made with that `pageSize`
+ * read it as it stands: `attention.run({ q, cache })`.
+ */
+export interface PagedKVCache extends KVCache {
+  readonly layout: 'paged'
+  readonly runtime: Runtime
+  /** Tokens of a page. */
+  readonly pageSize: number
+  /** Tokens of each sequence; `length` is the largest. */
+  readonly lengths: readonly number[]
+  /**
+   * As of every cache, and for some sequences only: k is [sequences, Hkv, n, D] then.
+   *
+   * @throws LIMIT_EXCEEDED also when the pool has too few free pages
+   */
+  append(encoder: GPUCommandEncoder, k: Tensor, v: Tensor, options?: AppendOptions): void
+  /** Cuts one sequence, or all that are longer. What comes to lie before `length` in another's fork stays there. */
+  truncate(length: number, sequence?: number): void
+  /**
+   * A cache of the same pool whose i-th sequence begins as `sequences[i]` of this one; default: all, in order. No token is copied:
+   * pages are shared, and a page that is shared and not full is copied when one of its owners appends to it.
+   * Records the copy of its table into the encoder.
+   */
+  fork(encoder: GPUCommandEncoder, sequences?: readonly number[]): PagedKVCache
+  /**
+   * What an attention binds, and dispatches that have to run before it reads the table. For methods and engines of one's own.
+   *
+   * @throws DISPOSED
+   */
+  view(): PagedView
+}
+
+/** Keys and values of a pool, [1, Hkv, pages · pageSize, D] each, and which pages a batch has in it. */
+export interface PagedView {
+  readonly k: Tensor
+  readonly v: Tensor
+  readonly pages: KeyPages
+  readonly dispatches: readonly Dispatch[]
+}
+
+/** Where the keys of a batch of sequences lie, and what is known of their pages. */
+export interface KeyPages {
+  /** Tokens of a page. Token t of a sequence is row t % pageSize of its page ⌊t / pageSize⌋. */
+  readonly pageSize: number
+  /** u32[B, 1 + width]: the number of keys of each sequence, then its pages in the pool. What lies past them is undefined. */
+  readonly table: BufferSlice
+  /** Pages that a row of the table has room for. */
+  readonly width: number
+  /** Pages of the pool: what is kept of pages is [Hkv, poolPages, …], of one KV head after another. */
+  readonly poolPages: number
+  /** What the pool keeps of its pages besides keys and values, by the name under which it was asked for. */
+  readonly metadata: Readonly<Record<string, readonly BufferSlice[]>>
 }

@@ -1,4 +1,5 @@
 import type { Dispatch } from './dispatch.js'
+import type { KeyPages, KVCache } from './kv-cache.js'
 import type { PlanData } from './plan.js'
 import type { Runtime } from './runtime.js'
 import type { BufferSlice, DType, Tensor } from './tensor.js'
@@ -16,6 +17,15 @@ export interface AttentionConfig {
   /** Factor on QKᵀ. Default 1/√headDim. */
   readonly scale?: number
 }
+
+/** What `runtime.use` takes. */
+export interface UseConfig extends AttentionConfig {
+  /** Keys and values come from paged caches with pages of so many tokens. Default: from tensors. */
+  readonly pageSize?: number
+}
+
+/** What a method is compiled for: a configuration with its defaults. `pageSize` is there where keys come from pages. */
+export type CompiledConfig = Required<AttentionConfig> & Pick<UseConfig, 'pageSize'>
 
 /** What a method may need beyond tensors. */
 export interface AttentionContext {
@@ -49,11 +59,21 @@ export interface AttentionTensors {
   readonly context?: AttentionContext
 }
 
+/** The same with the keys and values of a cache, contiguous or paged. */
+export interface CachedAttentionTensors extends Omit<AttentionTensors, 'k' | 'v'> {
+  /** Of q's batch, and of the attention's heads, head_dim, dtype and page size. Not empty. */
+  readonly cache: KVCache
+}
+
+/** What an attention is called with. */
+export type AttentionInput = AttentionTensors | CachedAttentionTensors
+
 export interface AttentionShape {
   readonly batch: number
   readonly queryHeads: number
   readonly kvHeads: number
   readonly queryLength: number
+  /** Of a paged cache: keys of its longest sequence. */
   readonly keyLength: number
   readonly headDim: number
 }
@@ -68,6 +88,8 @@ export interface AttentionFrame extends AttentionShape {
   readonly causal: boolean
   readonly scale: number
   readonly context: AttentionContext
+  /** Keys lie in pages: k and v are [1, Hkv, poolPages · pageSize, D]. Only where the configuration has a `pageSize`. */
+  readonly pages?: KeyPages
   /** Scratch of at least `sizeBytes`, free again when the call has been recorded. Contents undefined. */
   scratch(sizeBytes: number): BufferSlice
   /** Memory for an array of the plan, owned by the attention and kept until its next call. Contents undefined. */
@@ -131,6 +153,8 @@ export interface Capabilities {
   readonly queryLength: 'one' | 'many' | 'any'
   readonly dtypes: readonly DType[]
   readonly headDim: { readonly multipleOf: number; readonly max: number }
+  /** Takes keys in pages, with these options too. Default false. */
+  readonly pages?: boolean
 }
 
 export interface MethodDefinition<Options extends MethodOptions> {
@@ -146,7 +170,7 @@ export interface MethodDefinition<Options extends MethodOptions> {
   readonly neutral: Partial<Options>
   /** Options that keep a density of 0.2–0.5 at this key length, where the paper's defaults would keep everything. */
   scaled(keyLength: number): Partial<Options>
-  create(runtime: Runtime, config: Required<AttentionConfig>, options: Required<Options>): Promise<MethodProgram>
+  create(runtime: Runtime, config: CompiledConfig, options: Required<Options>): Promise<MethodProgram>
 }
 
 /** A method with its options filled in and checked: what `runtime.use` takes. */

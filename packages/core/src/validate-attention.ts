@@ -1,15 +1,20 @@
 import { SparseAttentionError } from './errors.js'
-import type { AttentionConfig, AttentionShape, AttentionTensors, Capabilities } from './method.js'
+import type { ContiguousKVCache, KVCache, PagedKVCache } from './kv-cache.js'
+import type {
+  AttentionShape,
+  AttentionTensors,
+  CachedAttentionTensors,
+  Capabilities,
+  CompiledConfig,
+  UseConfig,
+} from './method.js'
+import type { Runtime } from './runtime.js'
 import { bytesPerElement, contiguousStrides, type Tensor, validateTensor } from './tensor.js'
 
 const STORAGE = 0x80
 
 /** Checks a configuration against a method's capabilities and fills in defaults. */
-export function resolveConfig(
-  id: string,
-  capabilities: Capabilities,
-  config: AttentionConfig,
-): Required<AttentionConfig> {
+export function resolveConfig(id: string, capabilities: Capabilities, config: UseConfig): CompiledConfig {
   const kvHeads = config.kvHeads ?? config.queryHeads
   for (const [name, heads] of [
     ['queryHeads', config.queryHeads],
@@ -57,6 +62,20 @@ export function resolveConfig(
       `It takes causal: ${capabilities.causal.join(' or ')}.`,
     )
   }
+  const { pageSize } = config
+  if (pageSize !== undefined) {
+    if (!capabilities.pages) {
+      refuse(
+        'UNSUPPORTED',
+        'pageSize',
+        `${id} cannot read keys in pages.`,
+        'Use a contiguous cache, or a method whose capabilities have pages.',
+      )
+    }
+    if (![16, 32, 64].includes(pageSize)) {
+      refuse('INVALID_ARGUMENT', 'pageSize', `pageSize is ${pageSize}.`, 'Use 16, 32 or 64.')
+    }
+  }
   const scale = config.scale ?? 1 / Math.sqrt(config.headDim)
   if (!Number.isFinite(scale)) {
     refuse('INVALID_ARGUMENT', 'scale', `scale is ${scale}.`, 'Use a finite number, or leave it out for 1/√headDim.')
@@ -68,6 +87,7 @@ export function resolveConfig(
     dtype: config.dtype,
     causal: config.causal,
     scale,
+    ...(pageSize !== undefined && { pageSize }),
   }
 }
 
@@ -79,11 +99,19 @@ export function resolveConfig(
 export function validateTensors(
   id: string,
   capabilities: Capabilities,
-  config: Required<AttentionConfig>,
+  config: CompiledConfig,
   tensors: AttentionTensors,
   limits: GPUSupportedLimits,
 ): AttentionShape {
   const { q, k, v, out, lse } = tensors
+  if (config.pageSize !== undefined) {
+    refuse(
+      'INVALID_ARGUMENT',
+      'cache',
+      `${id} was made for keys in pages of ${config.pageSize} tokens.`,
+      'Pass { q, cache }, or call runtime.use without pageSize.',
+    )
+  }
   for (const [name, tensor] of [
     ['q', q],
     ['k', k],
@@ -106,16 +134,117 @@ export function validateTensors(
   if (batch > 65535) {
     refuse('LIMIT_EXCEEDED', 'q', `q has batch ${batch}.`, 'Split the batch into calls of at most 65535.')
   }
-  if (capabilities.queryLength !== 'any' && (capabilities.queryLength === 'one') !== (queryLength === 1)) {
+  checkQueryLength(id, capabilities, queryLength)
+  checkOverlap([q, k, v], tensors)
+  return { batch, queryHeads, kvHeads, queryLength, keyLength, headDim }
+}
+
+/**
+ * Checks the cache of one call against the configuration, and what else the call has against both.
+ *
+ * @throws as `validateTensors`, and WRONG_RUNTIME, DISPOSED
+ */
+export function validateCache(
+  runtime: Runtime,
+  id: string,
+  capabilities: Capabilities,
+  config: CompiledConfig,
+  tensors: CachedAttentionTensors,
+): AttentionShape {
+  const { cache, ...others } = tensors
+  const { limits } = runtime.device
+  if (!cache) refuse('INVALID_ARGUMENT', 'cache', 'cache is missing.', 'Pass a KV cache, or k and v.')
+  if ('k' in tensors || 'v' in tensors)
+    refuse('INVALID_ARGUMENT', 'cache', 'There are a cache and keys or values.', 'Append them to the cache first.')
+  if (!isPaged(cache)) {
+    return validateTensors(id, capabilities, config, { ...others, ...contiguousKeys(cache) }, limits)
+  }
+  if (cache.runtime !== runtime)
+    refuse(
+      'WRONG_RUNTIME',
+      'cache',
+      'The cache belongs to another runtime.',
+      'Make it with the runtime of the attention.',
+    )
+  const { pageSize } = config
+  if (pageSize === undefined) {
     refuse(
       'UNSUPPORTED',
-      'q',
-      `${id} got query_length ${queryLength}.`,
-      capabilities.queryLength === 'one' ? 'It takes one query at a time.' : 'It takes more than one query.',
+      'cache',
+      `${id} was made for keys in tensors, the cache has them in pages of ${cache.pageSize} tokens.`,
+      `Call runtime.use with pageSize: ${cache.pageSize}.`,
     )
   }
-  checkOverlap(tensors)
-  return { batch, queryHeads, kvHeads, queryLength, keyLength, headDim }
+  if (cache.pageSize !== pageSize)
+    refuse(
+      'INVALID_ARGUMENT',
+      'cache',
+      `The cache has pages of ${cache.pageSize} tokens, ${id} was made for ${pageSize}.`,
+      'Use one size for both.',
+    )
+  const held = cache.config
+  if (held.kvHeads !== config.kvHeads || held.headDim !== config.headDim) {
+    refuse(
+      'INVALID_SHAPE',
+      'cache',
+      `The cache has ${held.kvHeads} KV heads of head_dim ${held.headDim}, expected ${config.kvHeads} of ${config.headDim}.`,
+      'Make both for the same model.',
+    )
+  }
+  if (held.dtype !== config.dtype)
+    refuse(
+      'INVALID_DTYPE',
+      'cache',
+      `The cache is ${held.dtype}, the attention was made for ${config.dtype}.`,
+      'Use one dtype for both.',
+    )
+  const { k, v } = cache.view() // throws when it is disposed
+  if (cache.length === 0)
+    refuse('INVALID_SHAPE', 'cache', 'The cache holds no token.', 'Append the keys and values of the query first.')
+
+  const { q, out, lse } = others
+  checkTensor('q', q, config.dtype, limits)
+  if (out) checkTensor('out', out, config.dtype, limits)
+  const [, , queryLength] = q.shape as [number, number, number, number]
+  const { queryHeads, headDim } = config
+  const { batch } = held
+  expectShape('q', q, [batch, queryHeads, queryLength, headDim])
+  if (out) {
+    expectShape('out', out, [batch, queryHeads, queryLength, headDim])
+    checkDistinct(out)
+  }
+  if (lse) checkLse(lse, [batch, queryHeads, queryLength])
+  checkQueryLength(id, capabilities, queryLength)
+  checkOverlap([q, k, v], others)
+  return { batch, queryHeads, kvHeads: config.kvHeads, queryLength, keyLength: cache.length, headDim }
+}
+
+export function isPaged(cache: KVCache): cache is PagedKVCache {
+  return cache.layout === 'paged'
+}
+
+/** Keys and values of a cache that any attention reads as tensors. */
+export function contiguousKeys(cache: KVCache): { k: Tensor; v: Tensor } {
+  if (cache.layout !== 'contiguous') {
+    refuse(
+      'UNSUPPORTED',
+      'cache',
+      `The cache has the layout '${cache.layout}'.`,
+      "Use one that is 'contiguous' or 'paged'.",
+    )
+  }
+  const contiguous = cache as ContiguousKVCache
+  return { k: contiguous.keys(), v: contiguous.values() }
+}
+
+function checkQueryLength(id: string, { queryLength: taken }: Capabilities, queryLength: number): void {
+  if (taken === 'any' || (taken === 'one') === (queryLength === 1)) return
+  refuse(
+    'UNSUPPORTED',
+    'q',
+    `${id} got query_length ${queryLength}.`,
+    taken === 'one' ? 'It takes one query at a time.' : 'It takes more than one query.',
+  )
 }
 
 function checkTensor(name: string, tensor: Tensor | undefined, dtype: string, limits: GPUSupportedLimits): void {
@@ -207,8 +336,8 @@ function checkUsage(name: string, tensor: Tensor): void {
 }
 
 /** WebGPU forbids one dispatch to read and write one buffer, whatever the ranges. */
-function checkOverlap({ q, k, v, out, lse }: AttentionTensors): void {
-  const inputs = [q, k, v].map((tensor) => tensor.buffer)
+function checkOverlap(tensors: readonly Tensor[], { out, lse }: Pick<AttentionTensors, 'out' | 'lse'>): void {
+  const inputs = tensors.map((tensor) => tensor.buffer)
   for (const [name, tensor] of [
     ['out', out],
     ['lse', lse],
