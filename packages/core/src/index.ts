@@ -17,15 +17,7 @@ export {
   type PlanRows,
   visiblePairs,
 } from './host-plan.js'
-export type {
-  AppendOptions,
-  ContiguousKVCache,
-  KeyPages,
-  KVCache,
-  KVCacheConfig,
-  PagedKVCache,
-  PagedView,
-} from './kv-cache.js'
+export type { ContiguousKVCache, KVCache, KVCacheConfig } from './kv-cache.js'
 export type * from './method.js'
 export { recall, relativeError } from './metrics.js'
 export {
@@ -46,7 +38,7 @@ export {
   type VariableBlockPlanData,
 } from './plan.js'
 export { type Plan, type PlanStats, uploadPlan } from './plan-view.js'
-export { createRuntime, Runtime, type RuntimeOptions, type WorkBudget } from './runtime.js'
+export { createRuntime, Runtime, type RuntimeOptions } from './runtime.js'
 export {
   type BufferSlice,
   bytesPerElement,
@@ -60,3 +52,14 @@ export {
   tensorView,
 } from './tensor.js'
 export { implementedTiers, type Tier, type TierReport, tiers } from './tiers.js'
+export {
+  type AdapterIdentity,
+  findTuning,
+  mergeTuning,
+  parseTuningTable,
+  type TuningEntry,
+  type TuningQuery,
+  type TuningTable,
+} from './tuning.js'
+export { loadTuning, saveTuning } from './tuning-cache.js'
+export type { WorkBudget } from './work-budget.js'

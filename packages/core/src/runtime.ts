@@ -4,7 +4,7 @@ import type { Kernel, KernelSource } from './dispatch.js'
 import { SparseAttentionError } from './errors.js'
 import { guarded } from './gpu-errors.js'
 import { floatsToHalves, halvesToFloats } from './half.js'
-import type { ConfiguredMethod, MethodOptions, UseConfig } from './method.js'
+import type { AttentionConfig, ConfiguredMethod, MethodOptions } from './method.js'
 import { PipelineCache } from './pipelines.js'
 import {
   type BufferSlice,
@@ -26,7 +26,10 @@ import {
   type Tier,
   type TierReport,
 } from './tiers.js'
+import { type AdapterIdentity, parseTuningTable, type TuningTable } from './tuning.js'
+import { loadTuning } from './tuning-cache.js'
 import { UniformCache } from './uniforms.js'
+import { classBudget, knownSpeedBudget, type WorkBudget } from './work-budget.js'
 
 export interface RuntimeOptions {
   /** Share an engine's device. It is used with the features and limits it was created with, and never destroyed. */
@@ -46,17 +49,16 @@ export interface RuntimeOptions {
   readonly software?: boolean
   /** Less work in one dispatch or submit than the adapter's class allows, e.g. to share a GPU smoothly with a page. */
   readonly work?: Partial<WorkBudget>
+  /**
+   * Which variants of kernels are fastest here: a table made by `tune`, or `'cached'` for the one that `saveTuning` has kept
+   * on this machine. Default: none, so that equal programs run equal kernels on equal adapters. Never measures anything.
+   */
+  readonly tuning?: TuningTable | 'cached'
+  /** Which WebGPU this is, with its version; tuning is valid for one. Default: as the browser, or the package, says. */
+  readonly implementation?: string
+  /** Hears what a user should know and is no error. Default: `console.warn`. */
+  readonly onNotice?: (notice: string) => void
 }
-
-/** How much work goes into one dispatch and one submit, so that no watchdog resets the device. */
-export interface WorkBudget {
-  readonly operationsPerDispatch: number
-  readonly operationsPerSubmit: number
-}
-
-// At the effective speed of a slow member of each class (0.5 GFLOPS, 0.2 TFLOPS): about 0.5 s a dispatch.
-const softwareBudget: WorkBudget = { operationsPerDispatch: 2.5e8, operationsPerSubmit: 5e8 }
-const hardwareBudget: WorkBudget = { operationsPerDispatch: 1e11, operationsPerSubmit: 3e11 }
 
 const STORAGE_COPY = 0x80 | 0x04 | 0x08
 const MAP_READ_COPY_DST = 0x01 | 0x08
@@ -77,6 +79,10 @@ export class Runtime implements Disposable {
   /** The adapter runs on the CPU: correct, and slow. */
   readonly software: boolean
   readonly work: WorkBudget
+  /** Which variants of kernels are fastest here, checked. Kernels look themselves up. */
+  readonly tuning: TuningTable | undefined
+  /** Which WebGPU this is, with its version: `dawn 0.6.2`, `Chrome 147`; empty where it does not say. */
+  readonly implementation: string
   /** Resolves with a DEVICE_LOST error when the device is lost; never rejects. */
   readonly lost: Promise<SparseAttentionError>
   readonly scratch: Arena
@@ -97,7 +103,9 @@ export class Runtime implements Disposable {
     this.tierReports = reportTiers(device, this.adapterInfo, matrixSyntax)
     this.tier = chooseTier(this.tierReports, options.tier ?? 'auto')
     this.software = options.software ?? isSoftware(this.adapterInfo)
-    this.work = { ...(this.software ? softwareBudget : hardwareBudget), ...options.work }
+    this.work = { ...classBudget(this.software), ...options.work }
+    this.tuning = typeof options.tuning === 'object' ? parseTuningTable(options.tuning) : undefined
+    this.implementation = options.implementation ?? browserVersion(globalThis.navigator?.userAgent ?? '')
     this.scratch = new Arena(device, options.scratchBudgetBytes ?? 2 ** 30)
     this.uniforms = new UniformCache(device)
     this.#pipelines = new PipelineCache(device)
@@ -122,10 +130,26 @@ export class Runtime implements Disposable {
    */
   async use<Options extends MethodOptions>(
     configured: ConfiguredMethod<Options>,
-    config: UseConfig,
+    config: AttentionConfig,
   ): Promise<SparseAttention> {
     this.assertUsable()
     return createAttention(this, configured, config)
+  }
+
+  /** What tuning is looked up by. */
+  get identity(): AdapterIdentity {
+    const { vendor = '', architecture = '', device = '' } = this.adapterInfo ?? {}
+    return { vendor, architecture, device, implementation: this.implementation }
+  }
+
+  /**
+   * Operations that may go into one dispatch of a kernel.
+   *
+   * @param operationsPerSecond  what the kernel does here, where that is known; the budget is then 100 ms
+   */
+  dispatchBudget(operationsPerSecond?: number): number {
+    if (operationsPerSecond === undefined) return this.work.operationsPerDispatch
+    return knownSpeedBudget(this.work, this.software, operationsPerSecond)
   }
 
   /** Compiles a kernel, or returns the one compiled before from the same source. */
@@ -294,8 +318,12 @@ export class Runtime implements Disposable {
  *
  * @throws WEBGPU_UNAVAILABLE where there is no WebGPU or no adapter
  * @throws TIER_UNAVAILABLE when a tier is forced that the device or this version does not have
+ * @throws INVALID_FILE for a tuning table that is none
  */
-export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
+export async function createRuntime(given: RuntimeOptions = {}): Promise<Runtime> {
+  const { tuning: wanted, ...others } = given
+  const tuning = wanted === 'cached' ? await loadTuning(given) : wanted
+  const options = tuning === undefined ? others : { ...others, tuning }
   if (options.device) return new Runtime(options.device, options, await knowsMatrixSyntax(options.device))
   const { device, adapterInfo } = await requestDevice(options.gpu ?? globalThis.navigator?.gpu)
   try {
@@ -333,6 +361,13 @@ async function requestDevice(gpu: GPU | undefined): Promise<{ device: GPUDevice;
     requiredLimits: Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]])),
   })
   return { device, adapterInfo: adapter.info }
+}
+
+/** Edge and Opera say Chrome first, which is what their WebGPU is. Node says nothing of Dawn. */
+function browserVersion(userAgent: string): string {
+  const [, name, version] =
+    /(Firefox|Chrome)\/(\d+)/.exec(userAgent) ?? /(Version)\/([\d.]+).*Safari/.exec(userAgent) ?? []
+  return name === undefined ? '' : `${name === 'Version' ? 'Safari' : name} ${version}`
 }
 
 function isSoftware(info: GPUAdapterInfo | undefined): boolean {

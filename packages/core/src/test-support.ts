@@ -9,6 +9,7 @@ import {
   type OwnedTensor,
   type PlanData,
   type Runtime,
+  type TuningEntry,
 } from './index.js'
 
 /*
@@ -212,4 +213,20 @@ export function watch(device: GPUDevice): {
     },
   }
   return watcher
+}
+
+/** A well-formed result of tuning. */
+export function tuningEntry(): TuningEntry {
+  return {
+    kernel: 'flash-attention',
+    adapter: { vendor: 'v', architecture: 'a', device: 'd', implementation: 'dawn 1' },
+    tier: 'portable',
+    dtype: 'f32',
+    headDim: 64,
+    causal: true,
+    variant: 'fast',
+    sources: '1f',
+    operationsPerSecond: 1e12,
+    timeRatio: 0.8,
+  }
 }
