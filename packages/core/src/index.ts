@@ -17,7 +17,15 @@ export {
   type PlanRows,
   visiblePairs,
 } from './host-plan.js'
-export type { ContiguousKVCache, KVCache, KVCacheConfig } from './kv-cache.js'
+export type {
+  AppendOptions,
+  ContiguousKVCache,
+  KeyPages,
+  KVCache,
+  KVCacheConfig,
+  PagedKVCache,
+  PagedView,
+} from './kv-cache.js'
 export type * from './method.js'
 export { recall, relativeError } from './metrics.js'
 export {

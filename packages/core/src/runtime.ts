@@ -4,7 +4,7 @@ import type { Kernel, KernelSource } from './dispatch.js'
 import { SparseAttentionError } from './errors.js'
 import { guarded } from './gpu-errors.js'
 import { floatsToHalves, halvesToFloats } from './half.js'
-import type { AttentionConfig, ConfiguredMethod, MethodOptions } from './method.js'
+import type { ConfiguredMethod, MethodOptions, UseConfig } from './method.js'
 import { PipelineCache } from './pipelines.js'
 import {
   type BufferSlice,
@@ -130,7 +130,7 @@ export class Runtime implements Disposable {
    */
   async use<Options extends MethodOptions>(
     configured: ConfiguredMethod<Options>,
-    config: AttentionConfig,
+    config: UseConfig,
   ): Promise<SparseAttention> {
     this.assertUsable()
     return createAttention(this, configured, config)
