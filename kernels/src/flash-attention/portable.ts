@@ -16,11 +16,25 @@ import { walks } from './walk.js'
 /** Most head dimensions that one invocation holds in registers, for q and for the accumulator. */
 const MAX_SLICE = 64
 
-/** How head_dim is split into slices of a row, each held by one invocation, and how many keys a tile holds. */
-export function portableTiling(headDim: number): { slices: number; slice: number; tileKeys: number } {
+/** How rows are divided among invocations, and keys into tiles. */
+export interface PortableTiling {
+  /** Invocations of a row, each with a slice of head_dim. */
+  readonly slices: number
+  /** Of a tile in workgroup memory; a multiple of `step`. */
+  readonly tileKeys: number
+  /** Keys per online-softmax step. */
+  readonly step: number
+}
+
+/** What is compiled where nothing better is known. */
+export function portableTiling(headDim: number): PortableTiling {
   const slices = Math.ceil(headDim / MAX_SLICE)
-  const slice = Math.ceil(headDim / 8 / slices) * 8
-  return { slices, slice, tileKeys: keysOfTile(slices * slice) }
+  return { slices, tileKeys: keysOfTile(slices * portableSlice(headDim, slices)), step: STEP }
+}
+
+/** Elements of a row in each of its slices. */
+export function portableSlice(headDim: number, slices: number): number {
+  return Math.ceil(headDim / 8 / slices) * 8
 }
 
 /**
@@ -29,16 +43,19 @@ export function portableTiling(headDim: number): { slices: number; slice: number
  * A row of queries belongs to `slices` invocations, each holding a slice of at most 64 dimensions of q and of the
  * accumulator. K and V pass through workgroup memory in small tiles that all rows read at the same address.
  */
-export function emitPortable(options: FlashAttentionOptions): KernelSource {
+export function emitPortable(
+  options: FlashAttentionOptions,
+  { slices, tileKeys, step }: PortableTiling = portableTiling(options.headDim),
+): KernelSource {
   const { dtype, headDim, plan, skip = false } = options
-  const { slices, slice, tileKeys } = portableTiling(headDim)
+  const slice = portableSlice(headDim, slices)
   const walk = walks[plan]
   const partial = slices > 1
   const perUnit = elementsPerUnit(dtype)
   const vec4PerUnit = perUnit / 4
   const rowVec4 = (slices * slice) / 4
   const workgroupSize = ROWS * slices
-  const lanes = range(STEP)
+  const lanes = range(step)
   const targets = (array: string, at: string) => unitTargets(options, array, at)
 
   /** Dot products of this invocation's slice of q with STEP keys, the tile rows `keys[j]`. */
@@ -50,7 +67,7 @@ for (var d = 0u; d < SLICE_VEC4; d++) {
 }`
 
   const partialScores = `
-for (var j = 0u; j < TILE_KEYS; j += ${STEP}u) {
+for (var j = 0u; j < TILE_KEYS; j += ${step}u) {
   ${indent(
     dots((j) => `(j + ${j}u)`),
     2,
@@ -77,7 +94,7 @@ let top = ${lanes.slice(1).reduce((max, j) => `max(${max}, s${j})`, 's0')};`
 // Each row votes for the tile whose largest score may matter to it; without a vote nobody reads the tile's values.
 if (live) {
   var tile_max = ${LOWEST};
-  for (var j = 0u; j < visible; j += ${STEP}u) {
+  for (var j = 0u; j < visible; j += ${step}u) {
     ${indent(stepScores, 4)}
     tile_max = max(tile_max, top);
   }
@@ -98,9 +115,9 @@ if (computed == 0u) { continue; }`
 ${stageTiles(options, workgroupSize)}${partial ? partialScores : ''}
 // Keys of the tile that this row sees.
 let visible = ${walk.visible};${skip ? vote : ''}
-// Online softmax (Milakov and Gimelshein 2018), ${STEP} keys a step. Past the last visible key the lanes repeat
+// Online softmax (Milakov and Gimelshein 2018), ${step} keys a step. Past the last visible key the lanes repeat
 // it with weight 0: no row reads what it must not see, whatever lies there.
-for (var j = 0u; j < visible; j += ${STEP}u) {
+for (var j = 0u; j < visible; j += ${step}u) {
   ${indent(stepScores, 2)}
   if (top > row_max) {
     // The difference may overflow on huge logits; any number below −126 gives the same 0.

@@ -10,28 +10,46 @@ import { walks } from './walk.js'
  */
 const SLICES = 4
 
-/** How head_dim is split over the lanes, how many rows a lane works for, and how many keys a tile holds. */
-function subgroupTiling(headDim: number): { slice: number; rowsPerLane: number; tileKeys: number } {
-  const slice = Math.ceil(headDim / 8 / SLICES) * 8
+/** How a lane works, besides its slice of head_dim. */
+export interface SubgroupTiling {
+  /** 1, 2, 4 or 8: what a lane reads of K and V serves them all. */
+  readonly rowsPerLane: number
+  /** Of a tile in workgroup memory; a multiple of `step`. */
+  readonly tileKeys: number
+  /** Keys per online-softmax step. */
+  readonly step: number
+}
+
+/** Elements of a row that a lane holds of q, and again of the accumulator. */
+export function subgroupSlice(headDim: number): number {
+  return Math.ceil(headDim / 8 / SLICES) * 8
+}
+
+/** What is compiled where nothing better is known. */
+export function subgroupTiling(headDim: number): SubgroupTiling {
+  const slice = subgroupSlice(headDim)
   // q and the accumulator of its rows are what a lane holds in registers: about 128 numbers.
   const rowsPerLane = slice <= 16 ? 4 : slice <= 32 ? 2 : 1
-  return { slice, rowsPerLane, tileKeys: keysOfTile(SLICES * slice) }
+  return { rowsPerLane, tileKeys: keysOfTile(SLICES * slice), step: STEP }
 }
 
 /**
  * Flash attention forward, tier `f16`: subgroups add up partial products, so that each invocation works for several rows
  * and what it reads of K and V serves them all; f32 math, since sums of halves would overflow.
  */
-export function emitSubgroup(options: FlashAttentionOptions): KernelSource {
+export function emitSubgroup(
+  options: FlashAttentionOptions,
+  { rowsPerLane, tileKeys, step }: SubgroupTiling = subgroupTiling(options.headDim),
+): KernelSource {
   const { dtype, headDim, plan } = options
-  const { slice, rowsPerLane, tileKeys } = subgroupTiling(headDim)
+  const slice = subgroupSlice(headDim)
   const walk = walks[plan]
   const perUnit = elementsPerUnit(dtype)
   const vec4PerUnit = perUnit / 4
   const rowVec4 = (SLICES * slice) / 4
   const sliceUnits = slice / perUnit
   const workgroupSize = (ROWS / rowsPerLane) * SLICES
-  const keys = range(STEP)
+  const keys = range(step)
   const rows = range(rowsPerLane)
   const vectors = range(slice / 4)
   /** Where a lane's d-th vec4 lies in a row of a tile, from its first one on. */
@@ -79,9 +97,9 @@ row_sum${r} += ${keys.map((j) => `p${j}_${r}`).join(' + ')};`
 ${stageTiles(options, workgroupSize)}
 // Keys of the tile that each of the lane's rows sees: the later the row, the more.
 ${rows.map((r) => `let visible${r} = ${walk.visible.replaceAll('row_end', `row_end${r}`)};`).join('\n')}
-// Online softmax (Milakov and Gimelshein 2018), ${STEP} keys a step, as far as any row sees.
+// Online softmax (Milakov and Gimelshein 2018), ${step} keys a step, as far as any row sees.
 let tile_end = min(TILE_KEYS, ${walk.end} - tile);
-for (var j = 0u; j < tile_end; j += ${STEP}u) {
+for (var j = 0u; j < tile_end; j += ${step}u) {
   ${keys.map((j) => `let at${j} = (j + ${j}u) * ROW_VEC4 + first_vec4;`).join(' ')}
   ${keys.flatMap((j) => rows.map((r) => `var ${score(j, r)} = 0.0;`)).join(' ')}
   ${vectors
@@ -93,7 +111,7 @@ for (var j = 0u; j < tile_end; j += ${STEP}u) {
   ${indent(sumOverSlices, 2)}
   ${keys.map((j) => rows.map((r) => `${score(j, r)} = select(${LOWEST}, ${score(j, r)}, j + ${j}u < visible${r});`).join(' ')).join('\n  ')}
   ${rows.map((r) => indent(rescale(r), 2)).join('\n  ')}
-  if (${rows.map((r) => `j + ${STEP}u <= visible${r}`).join(' && ')}) {
+  if (${rows.map((r) => `j + ${step}u <= visible${r}`).join(' && ')}) {
     ${indent(accumulate(false), 4)}
   } else {
     ${indent(accumulate(true), 4)}
