@@ -121,8 +121,8 @@ fn in_range(x: vec4<f32>) -> vec4<f32> {
   return select(x, clamp(x, vec4<f32>(-65504.0), vec4<f32>(65504.0)), abs(x) < vec4<f32>(131072.0));
 }
 
-fn output_unit(a: vec4<u32>, b: vec4<u32>, inverse: f32) -> vec4<u32> {
-  return pack(in_range(bitcast<vec4<f32>>(a) * inverse), in_range(bitcast<vec4<f32>>(b) * inverse));
+fn output_unit(a: vec4<f32>, b: vec4<f32>, inverse: f32) -> vec4<u32> {
+  return pack(in_range(a * inverse), in_range(b * inverse));
 }
 
 @compute @workgroup_size(128)
@@ -235,29 +235,29 @@ fn main(
     var v_unit_0 = vec4<u32>();
     if (step_0 + lane_key_0 < u.key_length) { v_unit_0 = v[v_lane_0 + step_0 * u.v_row_stride]; }
 
-    var s0 = Result(); var s1 = Result();
+    var s_0_0 = Result(); var s_1_0 = Result();
     {
       let keys = subgroupMatrixLoad<Right, col_major>(&k_tile, 0u, 9u);
-      s0 = subgroupMatrixMultiplyAccumulate(q_0_0, keys, s0);
-      s1 = subgroupMatrixMultiplyAccumulate(q_1_0, keys, s1);
+      s_0_0 = subgroupMatrixMultiplyAccumulate(q_0_0, keys, s_0_0);
+      s_1_0 = subgroupMatrixMultiplyAccumulate(q_1_0, keys, s_1_0);
     }
     {
       let keys = subgroupMatrixLoad<Right, col_major>(&k_tile, 2u, 9u);
-      s0 = subgroupMatrixMultiplyAccumulate(q_0_1, keys, s0);
-      s1 = subgroupMatrixMultiplyAccumulate(q_1_1, keys, s1);
+      s_0_0 = subgroupMatrixMultiplyAccumulate(q_0_1, keys, s_0_0);
+      s_1_0 = subgroupMatrixMultiplyAccumulate(q_1_1, keys, s_1_0);
     }
     {
       let keys = subgroupMatrixLoad<Right, col_major>(&k_tile, 4u, 9u);
-      s0 = subgroupMatrixMultiplyAccumulate(q_0_2, keys, s0);
-      s1 = subgroupMatrixMultiplyAccumulate(q_1_2, keys, s1);
+      s_0_0 = subgroupMatrixMultiplyAccumulate(q_0_2, keys, s_0_0);
+      s_1_0 = subgroupMatrixMultiplyAccumulate(q_1_2, keys, s_1_0);
     }
     {
       let keys = subgroupMatrixLoad<Right, col_major>(&k_tile, 6u, 9u);
-      s0 = subgroupMatrixMultiplyAccumulate(q_0_3, keys, s0);
-      s1 = subgroupMatrixMultiplyAccumulate(q_1_3, keys, s1);
+      s_0_0 = subgroupMatrixMultiplyAccumulate(q_0_3, keys, s_0_0);
+      s_1_0 = subgroupMatrixMultiplyAccumulate(q_1_3, keys, s_1_0);
     }
-    subgroupMatrixStore<row_major>(&scores[subgroup], 0u, s0, 5u);
-    subgroupMatrixStore<row_major>(&scores[subgroup], 80u, s1, 5u);
+    subgroupMatrixStore<row_major>(&scores[subgroup], 0u, s_0_0, 5u);
+    subgroupMatrixStore<row_major>(&scores[subgroup], 80u, s_1_0, 5u);
     workgroupBarrier();
 
     var x0 = bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]);
@@ -373,27 +373,27 @@ fn main(
     row_sum += sum;
     if (local == 0u) { atomicStore(&tainted, 0u); }
 
-    let p0 = subgroupMatrixLoad<Left, row_major>(&scores[subgroup], 0u, 5u);
-    let p1 = subgroupMatrixLoad<Left, row_major>(&scores[subgroup], 80u, 5u);
+    let p_0_0 = subgroupMatrixLoad<Left, row_major>(&scores[subgroup], 0u, 5u);
+    let p_1_0 = subgroupMatrixLoad<Left, row_major>(&scores[subgroup], 80u, 5u);
     {
       let values = subgroupMatrixLoad<Right, row_major>(&v_tile, 0u, 9u);
-      o_0_0 = subgroupMatrixMultiplyAccumulate(p0, values, o_0_0);
-      o_1_0 = subgroupMatrixMultiplyAccumulate(p1, values, o_1_0);
+      o_0_0 = subgroupMatrixMultiplyAccumulate(p_0_0, values, o_0_0);
+      o_1_0 = subgroupMatrixMultiplyAccumulate(p_1_0, values, o_1_0);
     }
     {
       let values = subgroupMatrixLoad<Right, row_major>(&v_tile, 2u, 9u);
-      o_0_1 = subgroupMatrixMultiplyAccumulate(p0, values, o_0_1);
-      o_1_1 = subgroupMatrixMultiplyAccumulate(p1, values, o_1_1);
+      o_0_1 = subgroupMatrixMultiplyAccumulate(p_0_0, values, o_0_1);
+      o_1_1 = subgroupMatrixMultiplyAccumulate(p_1_0, values, o_1_1);
     }
     {
       let values = subgroupMatrixLoad<Right, row_major>(&v_tile, 4u, 9u);
-      o_0_2 = subgroupMatrixMultiplyAccumulate(p0, values, o_0_2);
-      o_1_2 = subgroupMatrixMultiplyAccumulate(p1, values, o_1_2);
+      o_0_2 = subgroupMatrixMultiplyAccumulate(p_0_0, values, o_0_2);
+      o_1_2 = subgroupMatrixMultiplyAccumulate(p_1_0, values, o_1_2);
     }
     {
       let values = subgroupMatrixLoad<Right, row_major>(&v_tile, 6u, 9u);
-      o_0_3 = subgroupMatrixMultiplyAccumulate(p0, values, o_0_3);
-      o_1_3 = subgroupMatrixMultiplyAccumulate(p1, values, o_1_3);
+      o_0_3 = subgroupMatrixMultiplyAccumulate(p_0_0, values, o_0_3);
+      o_1_3 = subgroupMatrixMultiplyAccumulate(p_1_0, values, o_1_3);
     }
     workgroupBarrier();
     if (walk.tile + KEYS > full_end) {
@@ -413,32 +413,32 @@ fn main(
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_0, 5u);
   workgroupBarrier();
   if (live) {
-    out[out_row + 0u + part * 2u + 0u] = output_unit(scores[local / LANES][score_at + 0u], scores[local / LANES][score_at + 1u], inverse);
-    out[out_row + 0u + part * 2u + 1u] = output_unit(scores[local / LANES][score_at + 2u], scores[local / LANES][score_at + 3u], inverse);
+    out[out_row + 0u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse);
+    out[out_row + 0u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse);
   }
   workgroupBarrier();
   subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_1, 5u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_1, 5u);
   workgroupBarrier();
   if (live) {
-    out[out_row + 2u + part * 2u + 0u] = output_unit(scores[local / LANES][score_at + 0u], scores[local / LANES][score_at + 1u], inverse);
-    out[out_row + 2u + part * 2u + 1u] = output_unit(scores[local / LANES][score_at + 2u], scores[local / LANES][score_at + 3u], inverse);
+    out[out_row + 2u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse);
+    out[out_row + 2u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse);
   }
   workgroupBarrier();
   subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_2, 5u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_2, 5u);
   workgroupBarrier();
   if (live) {
-    out[out_row + 4u + part * 2u + 0u] = output_unit(scores[local / LANES][score_at + 0u], scores[local / LANES][score_at + 1u], inverse);
-    out[out_row + 4u + part * 2u + 1u] = output_unit(scores[local / LANES][score_at + 2u], scores[local / LANES][score_at + 3u], inverse);
+    out[out_row + 4u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse);
+    out[out_row + 4u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse);
   }
   workgroupBarrier();
   subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_3, 5u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_3, 5u);
   workgroupBarrier();
   if (live) {
-    out[out_row + 6u + part * 2u + 0u] = output_unit(scores[local / LANES][score_at + 0u], scores[local / LANES][score_at + 1u], inverse);
-    out[out_row + 6u + part * 2u + 1u] = output_unit(scores[local / LANES][score_at + 2u], scores[local / LANES][score_at + 3u], inverse);
+    out[out_row + 6u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse);
+    out[out_row + 6u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse);
   }
   workgroupBarrier();
   if (live && part == 0u) {

@@ -59,7 +59,14 @@ export {
   type TensorViewOptions,
   tensorView,
 } from './tensor.js'
-export { implementedTiers, type Tier, type TierReport, tiers } from './tiers.js'
+export {
+  implementedTiers,
+  type SubgroupMatrix,
+  type SubgroupMatrixSyntax,
+  type Tier,
+  type TierReport,
+  tiers,
+} from './tiers.js'
 export {
   type AdapterIdentity,
   findTuning,

@@ -20,8 +20,11 @@ import {
 } from './tensor.js'
 import {
   chooseTier,
-  knowsMatrixSyntax,
+  findMatrixSyntax,
+  matrixShape,
   reportTiers,
+  type SubgroupMatrix,
+  type SubgroupMatrixSyntax,
   subgroupMatrixFeature,
   type Tier,
   type TierReport,
@@ -72,6 +75,8 @@ export class Runtime implements Disposable {
   readonly adapterInfo: GPUAdapterInfo | undefined
   readonly tier: Tier
   readonly tierReports: readonly TierReport[]
+  /** What kernels of the tier `matrix` are written for: syntax and shape. Undefined where the device does not offer the tier. */
+  readonly subgroupMatrix: SubgroupMatrix | undefined
   /** Lanes that every subgroup has at least; 4 is the least that WebGPU allows. */
   readonly subgroupMinSize: number
   /** Language features of the WGSL compiler, e.g. `packed_4x8_integer_dot_product`. Empty where `gpu` is not known. */
@@ -95,13 +100,17 @@ export class Runtime implements Disposable {
   #disposed = false
 
   /** @internal use `createRuntime` */
-  constructor(device: GPUDevice, options: RuntimeOptions, matrixSyntax = true) {
+  constructor(device: GPUDevice, options: RuntimeOptions, matrixSyntax?: SubgroupMatrixSyntax) {
     this.device = device
     this.adapterInfo = options.adapterInfo ?? device.adapterInfo
     this.wgslFeatures = (options.gpu ?? globalThis.navigator?.gpu)?.wgslLanguageFeatures ?? new Set()
     this.subgroupMinSize = this.adapterInfo?.subgroupMinSize ?? 4
     this.tierReports = reportTiers(device, this.adapterInfo, matrixSyntax)
     this.tier = chooseTier(this.tierReports, options.tier ?? 'auto')
+    const shape = this.tierReports.some(({ tier, offered }) => tier === 'matrix' && offered)
+      ? matrixShape(this.adapterInfo)
+      : undefined
+    this.subgroupMatrix = shape && matrixSyntax && { syntax: matrixSyntax, ...shape }
     this.software = options.software ?? isSoftware(this.adapterInfo)
     this.work = { ...classBudget(this.software), ...options.work }
     this.tuning = typeof options.tuning === 'object' ? parseTuningTable(options.tuning) : undefined
@@ -324,10 +333,10 @@ export async function createRuntime(given: RuntimeOptions = {}): Promise<Runtime
   const { tuning: wanted, ...others } = given
   const tuning = wanted === 'cached' ? await loadTuning(given) : wanted
   const options = tuning === undefined ? others : { ...others, tuning }
-  if (options.device) return new Runtime(options.device, options, await knowsMatrixSyntax(options.device))
+  if (options.device) return new Runtime(options.device, options, await findMatrixSyntax(options.device))
   const { device, adapterInfo } = await requestDevice(options.gpu ?? globalThis.navigator?.gpu)
   try {
-    return new Runtime(device, { adapterInfo, ...options }, await knowsMatrixSyntax(device))
+    return new Runtime(device, { adapterInfo, ...options }, await findMatrixSyntax(device))
   } catch (error) {
     device.destroy()
     throw error

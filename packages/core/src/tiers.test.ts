@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import {
   chooseTier,
+  findMatrixSyntax,
   implementedTiers,
-  knowsMatrixSyntax,
+  matrixShape,
   reportTiers,
   subgroupMatrixFeature,
   type TierReport,
@@ -15,7 +16,7 @@ function reports(
   lanes = { subgroupMinSize: 32, subgroupMaxSize: 32 },
 ): TierReport[] {
   const info = { subgroupMatrixConfigs: matrixShapes, ...lanes } as unknown as GPUAdapterInfo
-  return reportTiers({ features: new Set(features) as unknown as GPUSupportedFeatures }, info)
+  return reportTiers({ features: new Set(features) as unknown as GPUSupportedFeatures }, info, 'template')
 }
 
 const offered = (all: readonly TierReport[]) => all.filter((r) => r.offered).map((r) => r.tier)
@@ -43,48 +44,64 @@ describe('what a device offers', () => {
     expect(offered(reports(f16))).toEqual(['f16', 'portable'])
   })
 
+  const matrix = [...f16, subgroupMatrixFeature]
+
   test('matrix needs a usable shape, not only the feature', () => {
-    const features = [...f16, subgroupMatrixFeature]
-    expect(offered(reports(features, [shape(16)]))).toEqual(['matrix', 'f16', 'portable'])
-    expect(offered(reports(features, [shape(8), shape(16)]))).toEqual(['matrix', 'f16', 'portable'])
-    expect(offered(reports(features, [shape(8)]))).toEqual(['f16', 'portable'])
-    expect(offered(reports(features, [{ ...shape(16), resultComponentType: 'f16' }]))).toEqual(['f16', 'portable'])
-    expect(offered(reports(features, []))).toEqual(['f16', 'portable'])
-    expect(offered(reports(features))).toEqual(['f16', 'portable'])
-    expect(offered(reports(features, [shape(16, 'f32')]))).toEqual(['f16', 'portable'])
-    expect(offered(reports(features, [{ ...shape(16), K: 8 }]))).toEqual(['f16', 'portable'])
+    expect(offered(reports(matrix, [shape(16)]))).toEqual(['matrix', 'f16', 'portable'])
+    expect(offered(reports(matrix, [shape(8)]))).toEqual(['matrix', 'f16', 'portable'])
+    expect(offered(reports(matrix, [{ ...shape(16), resultComponentType: 'f16' }]))).toEqual(['f16', 'portable'])
+    expect(offered(reports(matrix, []))).toEqual(['f16', 'portable'])
+    expect(offered(reports(matrix))).toEqual(['f16', 'portable'])
+    expect(offered(reports(matrix, [shape(16, 'f32')]))).toEqual(['f16', 'portable'])
+    expect(offered(reports(matrix, [{ ...shape(16), M: 8 }]))).toEqual(['f16', 'portable'])
     expect(offered(reports([subgroupMatrixFeature], [shape(16)]))).toEqual(['portable'])
+    expect(reports(matrix, [])[0]!.missing).toEqual([
+      'f16 matrices of 16×16×16 or 16×8×16 or 16×8×8 or 8×8×8 with f32 results',
+    ])
   })
 
-  test('matrix needs a compiler that knows its syntax', async () => {
+  test('of several shapes the largest is taken, whatever their order', () => {
+    const best = (...shapes: object[]) => matrixShape({ subgroupMatrixConfigs: shapes } as never)
+    const narrow = { ...shape(16), N: 8 }
+    expect(best(shape(8), narrow, shape(16))).toEqual({ M: 16, N: 16, K: 16 })
+    expect(best(shape(8), { ...narrow, K: 8 }, narrow)).toEqual({ M: 16, N: 8, K: 16 })
+    expect(best(shape(8), { ...narrow, K: 8 })).toEqual({ M: 16, N: 8, K: 8 })
+    expect(best({ ...shape(16), resultComponentType: 'f16' }, shape(8))).toEqual({ M: 8, N: 8, K: 8 })
+    expect(best({ ...shape(16), K: 32 })).toBe(undefined)
+    expect(matrixShape(undefined)).toBe(undefined)
+  })
+
+  test('matrix needs a compiler with a syntax that is known: the present one, or the one before', async () => {
     const asked: string[] = []
-    const device = (features: string[], error: GPUError | null) =>
+    let error: GPUError | null
+    const device = (features: string[], accepts: (code: string) => boolean) =>
       ({
         features: new Set(features),
         pushErrorScope: () => {},
-        createShaderModule: ({ code }: GPUShaderModuleDescriptor) => void asked.push(code),
+        createShaderModule: ({ code }: GPUShaderModuleDescriptor) => {
+          asked.push(code)
+          error = accepts(code) ? null : ({} as GPUError)
+        },
         popErrorScope: async () => error,
       }) as unknown as GPUDevice
-    const features = [...f16, subgroupMatrixFeature]
-    expect(await knowsMatrixSyntax(device(f16, null))).toBe(false)
+    expect(await findMatrixSyntax(device(f16, () => true))).toBe(undefined)
     expect(asked).toEqual([]) // nothing to compile: the directives alone would be errors
-    expect(await knowsMatrixSyntax(device(features, {} as GPUError))).toBe(false)
-    expect(await knowsMatrixSyntax(device(features, null))).toBe(true)
-    expect(asked[0]).toContain('subgroupMatrixLoad<')
+    expect(await findMatrixSyntax(device(matrix, () => true))).toBe('template')
+    expect(asked.length).toBe(1)
+    expect(await findMatrixSyntax(device(matrix, (code) => !code.includes('row_major')))).toBe('argument')
+    expect(await findMatrixSyntax(device(matrix, () => false))).toBe(undefined)
     const info = { subgroupMatrixConfigs: [shape(16)], subgroupMinSize: 32, subgroupMaxSize: 32 }
-    const all = reportTiers({ features: new Set(features) as never }, info as never, false)
-    expect(offered(all)).toEqual(['f16', 'portable'])
-    expect(all[0]!.missing).toEqual(['the syntax of subgroup matrices with majorness as a template parameter'])
+    const report = (syntax?: 'argument') => reportTiers({ features: new Set(matrix) as never }, info as never, syntax)
+    expect(offered(report('argument'))).toEqual(['matrix', 'f16', 'portable'])
+    expect(offered(report())).toEqual(['f16', 'portable'])
+    expect(report()[0]!.missing).toEqual(['a syntax of subgroup matrices that this version knows'])
   })
 
   test('matrix needs subgroups of one size', () => {
-    const features = [...f16, subgroupMatrixFeature]
-    const all = reports(features, [shape(16)], { subgroupMinSize: 8, subgroupMaxSize: 32 })
+    const all = reports(matrix, [shape(16)], { subgroupMinSize: 8, subgroupMaxSize: 32 })
     expect(offered(all)).toEqual(['f16', 'portable'])
     expect(all[0]!.missing).toEqual(['subgroups of 32 lanes each'])
-    expect(offered(reports(features, [shape(16)], { subgroupMinSize: 32, subgroupMaxSize: 64 }))).not.toContain(
-      'matrix',
-    )
+    expect(offered(reports(matrix, [shape(16)], { subgroupMinSize: 32, subgroupMaxSize: 64 }))).not.toContain('matrix')
   })
 })
 

@@ -11,7 +11,31 @@ export const implementedTiers: readonly Tier[] = ['matrix', 'f16', 'portable']
 /** Not in the WebGPU type library yet. */
 export const subgroupMatrixFeature = 'chromium-experimental-subgroup-matrix'
 
-interface SubgroupMatrixConfig {
+/**
+ * How subgroup matrices are written, and how large they are: f16 operands of M×K and K×N, f32 results of M×N.
+ *
+ * The extension is an experiment that has changed: `template`, the present form, has majorness as a template parameter, and
+ * takes memory of any type; `argument` has it as an argument, and takes only arrays of a matrix's own components.
+ */
+export interface SubgroupMatrix {
+  readonly syntax: SubgroupMatrixSyntax
+  readonly M: number
+  readonly N: number
+  readonly K: number
+}
+
+export type SubgroupMatrixSyntax = 'template' | 'argument'
+
+/** Shapes that there are kernels for, the best first: NVIDIA offers the first three, Apple the last. */
+const matrixShapes = [
+  { M: 16, N: 16, K: 16 },
+  { M: 16, N: 8, K: 16 },
+  { M: 16, N: 8, K: 8 },
+  { M: 8, N: 8, K: 8 },
+] as const
+
+/** An entry of `GPUAdapterInfo.subgroupMatrixConfigs`. */
+interface OfferedShape {
   readonly componentType: string
   readonly resultComponentType: string
   readonly M: number
@@ -33,20 +57,23 @@ export interface TierReport {
  * What a device offers of each tier. A shared device has the features its creator asked for, so this looks at the
  * device, not at the adapter.
  *
- * @param matrixSyntax  what `knowsMatrixSyntax` found
+ * @param matrixSyntax  what `findMatrixSyntax` found
  */
 export function reportTiers(
   device: Pick<GPUDevice, 'features'>,
   info: GPUAdapterInfo | undefined,
-  matrixSyntax = true,
+  matrixSyntax: SubgroupMatrixSyntax | undefined,
 ): TierReport[] {
   const has = (feature: string) => device.features.has(feature as GPUFeatureName)
   const f16Missing = ['shader-f16', 'subgroups'].filter((f) => !has(f)).map((f) => `feature ${f}`)
   const matrixMissing = [...f16Missing]
   if (!has(subgroupMatrixFeature)) matrixMissing.push(`feature ${subgroupMatrixFeature}`)
   else {
-    if (!hasUsableMatrixShape(info)) matrixMissing.push('f16 matrices of 16×16×16 with f32 results')
-    if (!matrixSyntax) matrixMissing.push('the syntax of subgroup matrices with majorness as a template parameter')
+    if (!matrixShape(info)) {
+      const shapes = matrixShapes.map(({ M, N, K }) => `${M}×${N}×${K}`)
+      matrixMissing.push(`f16 matrices of ${shapes.join(' or ')} with f32 results`)
+    }
+    if (!matrixSyntax) matrixMissing.push('a syntax of subgroup matrices that this version knows')
     // Kernels divide rows among the lanes of a subgroup.
     if (info?.subgroupMinSize !== 32 || info?.subgroupMaxSize !== 32) matrixMissing.push('subgroups of 32 lanes each')
   }
@@ -59,32 +86,45 @@ export function reportTiers(
   }))
 }
 
-/** Earlier versions of the experimental extension took majorness as an argument: their compilers refuse our kernels. */
-export async function knowsMatrixSyntax(device: GPUDevice): Promise<boolean> {
+const syntaxProbes: Readonly<Record<SubgroupMatrixSyntax, string>> = {
+  template: `\
+var<workgroup> tile: array<vec4<u32>, 32>;
+@compute @workgroup_size(32)
+fn main() { let matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 8, 8>, row_major>(&tile, 0u, 1u); }`,
+  argument: `\
+var<workgroup> tile: array<f16, 64>;
+@compute @workgroup_size(32)
+fn main() { let matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 8, 8>>(&tile, 0u, false, 8u); }`,
+}
+
+/** Which syntax of subgroup matrices the device's compiler takes: earlier versions refuse the present one. */
+export async function findMatrixSyntax(device: GPUDevice): Promise<SubgroupMatrixSyntax | undefined> {
   if (!['shader-f16', 'subgroups', subgroupMatrixFeature].every((f) => device.features.has(f as GPUFeatureName))) {
-    return false
+    return undefined
   }
-  device.pushErrorScope('validation')
-  device.createShaderModule({
-    label: 'subgroup matrix syntax',
-    code: `\
+  for (const syntax of ['template', 'argument'] as const) {
+    device.pushErrorScope('validation')
+    device.createShaderModule({
+      label: `subgroup matrix syntax: ${syntax}`,
+      code: `\
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
-var<workgroup> tile: array<vec4<u32>, 32>;
-@compute @workgroup_size(32)
-fn main() { let matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&tile, 0u, 2u); }`,
-  })
-  return (await device.popErrorScope()) === null
+${syntaxProbes[syntax]}`,
+    })
+    if ((await device.popErrorScope()) === null) return syntax
+  }
+  return undefined
 }
 
-/** A tier is a shape, not a feature bit: a 16×16 kernel passes every feature test on an 8×8 device and fails later. */
-function hasUsableMatrixShape(info: GPUAdapterInfo | undefined): boolean {
-  const configs = (info as { subgroupMatrixConfigs?: readonly SubgroupMatrixConfig[] } | undefined)
-    ?.subgroupMatrixConfigs
-  return [...(configs ?? [])].some(
-    (c) => c.componentType === 'f16' && c.resultComponentType === 'f32' && c.M === 16 && c.N === 16 && c.K === 16,
-  )
+/**
+ * The best shape that the device offers. A tier is a shape, not a feature bit: a 16×16 kernel passes every feature test on an
+ * 8×8 device and fails later.
+ */
+export function matrixShape(info: GPUAdapterInfo | undefined): Omit<SubgroupMatrix, 'syntax'> | undefined {
+  const offered = (info as { subgroupMatrixConfigs?: Iterable<OfferedShape> } | undefined)?.subgroupMatrixConfigs ?? []
+  const usable = [...offered].filter((c) => c.componentType === 'f16' && c.resultComponentType === 'f32')
+  return matrixShapes.find(({ M, N, K }) => usable.some((c) => c.M === M && c.N === N && c.K === K))
 }
 
 /**

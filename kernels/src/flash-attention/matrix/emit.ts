@@ -1,21 +1,22 @@
-import type { KernelSource } from '@sparse-attention/core'
+import type { KernelSource, SubgroupMatrix } from '@sparse-attention/core'
+import { matrixDialect } from '../../shared/subgroup-matrix.js'
 import { indent } from '../../shared/wgsl.js'
 import { moduleHeader, rowEnd, storageBindings } from '../frame.js'
 import type { FlashAttentionOptions } from '../options.js'
 import { walks } from '../walk.js'
-import { LANES, MATRIX, matrixGeometry } from './geometry.js'
+import { LANES, type MatrixGeometry, matrixLayout, TILE_KEYS, workgroupBytes } from './geometry.js'
 import { products } from './products.js'
 import { softmax } from './softmax.js'
 import { staging } from './staging.js'
 import { pulledWalks } from './walk.js'
 
 export interface MatrixFlashOptions extends Pick<FlashAttentionOptions, 'causal' | 'headDim' | 'plan'> {
-  /** Query rows per workgroup. */
-  readonly rows: 64 | 128
+  readonly geometry: MatrixGeometry
+  readonly subgroupMatrix: SubgroupMatrix
 }
 
 /**
- * Flash attention forward, matrix tier: f16 in and out, f32 accumulation, both products on subgroup matrices of 16×16×16.
+ * Flash attention forward, matrix tier: f16 in and out, f32 accumulation, both products on subgroup matrices.
  *
  * Queries and the output's accumulators stay in registers. Elements of a subgroup matrix cannot be read, so scores go
  * through workgroup memory, where one or two lanes a row turn them into f16 weights in place.
@@ -23,42 +24,40 @@ export interface MatrixFlashOptions extends Pick<FlashAttentionOptions, 'causal'
  * Where a tile holds keys that a row does not see, their values are multiplied by 0. So that NaN and ∞ in V stay with the
  * rows that see them, such tiles are staged without, and rows that see them give NaN.
  */
-export function emitMatrix({ headDim, causal, plan, rows }: MatrixFlashOptions): KernelSource {
+export function emitMatrix({ headDim, causal, plan, geometry, subgroupMatrix }: MatrixFlashOptions): KernelSource {
   const options = { dtype: 'f16', headDim, causal, plan } as const
-  const geometry = matrixGeometry(headDim, rows)
-  const { subgroups, rowTiles, lanesPerRow, units, tilePitch, scorePitch, vectors, weightUnit } = geometry
+  const dialect = matrixDialect(subgroupMatrix)
+  const layout = matrixLayout(headDim, geometry)
+  const { rows, subgroups, subgroupRows, lanesPerRow, units, tilePitch, scorePitch, vectors, weightUnit } = layout
+  const { M, N, K } = dialect.shape
   const walk = pulledWalks[plan]
-  const product = products(geometry)
-  const weights = softmax(geometry, walk)
-  const tiles = staging(geometry, walk)
+  const product = products(dialect, layout)
+  const weights = softmax(dialect, layout, walk)
+  const tiles = staging(dialect, layout, walk)
 
   const code = `\
-enable f16;
-enable subgroups;
-enable chromium_experimental_subgroup_matrix;
+${dialect.directives}
 
 ${moduleHeader(
   options,
-  `A workgroup computes ${rows} query rows of one head, each of its ${subgroups} subgroups ${rowTiles * MATRIX} of them, on subgroup matrices of
-${MATRIX}×${MATRIX}×${MATRIX}: f16 operands, f32 results. It advances ${MATRIX} keys at a time.`,
+  `A workgroup computes ${rows} query rows of one head, each of its ${subgroups} subgroups ${subgroupRows} of them, on subgroup matrices of
+${M}×${N}×${K}: f16 operands, f32 results. It advances ${TILE_KEYS} keys at a time.`,
 )}
 
-alias Left = subgroup_matrix_left<f16, ${MATRIX}, ${MATRIX}>;
-alias Right = subgroup_matrix_right<f16, ${MATRIX}, ${MATRIX}>;
-alias Result = subgroup_matrix_result<f32, ${MATRIX}, ${MATRIX}>;
+${dialect.types}
 
-const KEYS = ${MATRIX}u; // of a tile
+const KEYS = ${TILE_KEYS}u; // of a tile
 const LANES = ${LANES}u; // of a subgroup
 const LANES_PER_ROW = ${lanesPerRow}u;
 const UNITS = ${units}u; // 16-byte units of one row in memory
-const TILE_UNITS = ${MATRIX * units}u;
+const TILE_UNITS = ${TILE_KEYS * units}u;
 const TILE_PITCH = ${tilePitch}u; // units from row to row of a tile: odd, which spreads rows over the memory banks
 const SCORE_PITCH = ${scorePitch}u;
 const NONE = 0x80000000u;
 
-var<workgroup> k_tile: array<vec4<u32>, ${MATRIX * tilePitch}>;
-var<workgroup> v_tile: array<vec4<u32>, ${MATRIX * tilePitch}>;
-var<workgroup> scores: array<array<vec4<u32>, ${rowTiles * MATRIX * scorePitch}>, ${subgroups}>; // f32 [row][key]; then f16 weights
+${dialect.declare(layout.keys)}
+${dialect.declare(layout.values)}
+${dialect.declare(layout.scores, 'f32 [row][key]; then f16 weights')}
 var<workgroup> tainted: atomic<u32>; // bit k: key k of the tile has values that are not finite, staged as 0
 var<workgroup> outgrown: atomic<u32>; // 1: weights of some row would no longer fit f16
 
@@ -85,11 +84,11 @@ fn in_range(x: vec4<f32>) -> vec4<f32> {
   return select(x, clamp(x, vec4<f32>(-65504.0), vec4<f32>(65504.0)), abs(x) < vec4<f32>(131072.0));
 }
 
-fn output_unit(a: vec4<u32>, b: vec4<u32>, inverse: f32) -> vec4<u32> {
-  return pack(in_range(bitcast<vec4<f32>>(a) * inverse), in_range(bitcast<vec4<f32>>(b) * inverse));
+fn output_unit(a: vec4<f32>, b: vec4<f32>, inverse: f32) -> vec4<u32> {
+  return pack(in_range(a * inverse), in_range(b * inverse));
 }
 
-@compute @workgroup_size(${geometry.workgroupSize})
+@compute @workgroup_size(${layout.workgroupSize})
 fn main(
   @builtin(workgroup_id) workgroup: vec3<u32>,
   @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -109,7 +108,7 @@ fn main(
   let kv_head = head / u.group_size;
   ${indent(walks[plan].rows(rows), 2)}
 
-  // This lane's row, and which ${vectors * 4} of a tile's ${MATRIX} scores it turns into weights.
+  // This lane's row, and which ${vectors * 4} of a tile's ${TILE_KEYS} scores it turns into weights.
   let row = first_row + local / LANES_PER_ROW;
   let part = local % LANES_PER_ROW;
   let live = row < end_row;
@@ -188,7 +187,7 @@ fn main(
     label: `flash-attention${plan === 'block' ? '' : `-${plan}`}`,
     code,
     bindings: ['uniform', ...storageBindings(options).map(({ kind }) => kind)],
-    workgroupSize: geometry.workgroupSize,
-    workgroupBytes: geometry.workgroupBytes + walk.workgroupBytes,
+    workgroupSize: layout.workgroupSize,
+    workgroupBytes: workgroupBytes(dialect, layout) + walk.workgroupBytes,
   }
 }

@@ -2,7 +2,7 @@ import type { AttentionConfig, AttentionFrame, PlanData, Runtime } from '@sparse
 import type { CompiledFlash } from '../record.js'
 import type { WalkedPlan } from '../walk.js'
 import { emitMatrix } from './emit.js'
-import { hasMatrixKernel } from './geometry.js'
+import { hasMatrixKernel, type MatrixGeometry, matrixGeometries } from './geometry.js'
 
 /** Workgroups that keep a large GPU busy: below, smaller ones finish sooner. */
 const FEW_WORKGROUPS = 256
@@ -19,20 +19,23 @@ export async function matrixForms(
   { dtype, headDim, causal }: Required<AttentionConfig>,
   plan: WalkedPlan,
 ): Promise<readonly CompiledFlash[]> {
-  if (runtime.tier !== 'matrix' || !hasMatrixKernel(dtype, headDim)) return []
-  // Above 128 dimensions the accumulators of a second row tile no longer fit; rows of variable blocks come in runs of 64.
-  const rows = headDim > 128 || plan === 'variable-block' ? ([64] as const) : ([128, 64] as const)
-  const sources = rows
-    .map((count) => ({ count, source: emitMatrix({ headDim, causal, plan, rows: count }) }))
+  const { subgroupMatrix } = runtime
+  if (runtime.tier !== 'matrix' || !subgroupMatrix || !hasMatrixKernel(dtype, headDim)) return []
+  const sources = defaultGeometries(headDim, plan)
+    .map((geometry) => ({
+      rows: geometry.rows,
+      source: emitMatrix({ headDim, causal, plan, geometry, subgroupMatrix }),
+    }))
     .filter(({ source }) => source.workgroupBytes <= runtime.device.limits.maxComputeWorkgroupStorageSize)
   return Promise.all(
-    sources.map(async ({ count, source }) => ({
-      kernel: await runtime.kernel(source),
-      plan,
-      rows: count,
-      speed: SPEED,
-    })),
+    sources.map(async ({ rows, source }) => ({ kernel: await runtime.kernel(source), plan, rows, speed: SPEED })),
   )
+}
+
+function defaultGeometries(headDim: number, plan: WalkedPlan): readonly MatrixGeometry[] {
+  // Rows of variable blocks come in runs of 64.
+  const most = headDim > 128 || plan === 'variable-block' ? 64 : 128
+  return matrixGeometries(headDim).filter(({ rows }) => rows <= most)
 }
 
 /** More rows a workgroup read K and V fewer times, where the plan's rows allow it and enough workgroups remain. */

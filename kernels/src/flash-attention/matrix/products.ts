@@ -1,13 +1,14 @@
+import type { MatrixDialect } from '../../shared/subgroup-matrix.js'
 import { indent, range } from '../../shared/wgsl.js'
-import type { MatrixGeometry } from './geometry.js'
+import { type MatrixLayout, TILE_KEYS } from './geometry.js'
 
 /**
- * Statements with subgroup matrices. One that stays in registers is a variable of its own, q_m_d or o_m_d for row tile m and
- * depth tile d: an array of them could be indexed at run time, and would then lie in memory. Offsets and pitches are literals
- * in units of 16 bytes, so that no bounds check has to change them.
+ * Statements with subgroup matrices. One that stays in registers is a variable of its own, q_m_k for row tile m and slice k
+ * of head_dim, o_m_n for row tile m and columns n of the output: an array of them could be indexed at run time, and would
+ * then lie in memory. Offsets and pitches are literals, so that no bounds check has to change them.
  */
 export interface Products {
-  /** Loads the workgroup's rows of q, two depth tiles at a time, through `scores`. */
+  /** Loads the workgroup's rows of q, 64 bytes at a time, through `scores`. */
   readonly loadQuery: string
   readonly clearOutput: string
   /** `scores` = q · `k_tile`ᵀ, not scaled. */
@@ -20,107 +21,113 @@ export interface Products {
   readonly writeOutput: string
 }
 
-const load = (
-  type: 'Left' | 'Right' | 'Result',
-  order: 'row_major' | 'col_major',
-  from: string,
-  at: number,
-  pitch: number,
-) => `subgroupMatrixLoad<${type}, ${order}>(&${from}, ${at}u, ${pitch}u)`
-
-export function products(geometry: MatrixGeometry): Products {
-  const { rowTiles, lanesPerRow, depthTiles, tilePitch, scorePitch, vectors, weightUnit } = geometry
-  const rows = range(rowTiles)
-  const depth = range(depthTiles)
-  const scoreOffset = (m: number) => 16 * m * scorePitch
+export function products(dialect: MatrixDialect, layout: MatrixLayout): Products {
+  const { M, N, K } = dialect.shape
+  const { headDim, subgroupRows, lanesPerRow, tilePitch, scorePitch, vectors, weightUnit, keys, values } = layout
+  const memory = layout.scores
+  // Tiles of the rows, of a tile's keys as columns and as depth, of head_dim as depth and as columns.
+  const rows = range(subgroupRows / M)
+  const keyColumns = range(TILE_KEYS / N)
+  const keyDepth = range(TILE_KEYS / K)
+  const depth = range(headDim / K)
+  const columns = range(headDim / N)
+  // Where matrices lie in `scores`, in units: f32 results and f16 operands.
+  const resultAt = (m: number, n: number) => m * M * scorePitch + (n * N) / 4
+  const operandAt = (m: number, unit: number) => m * M * scorePitch + unit
   const lines = <T>(items: readonly T[], line: (item: T) => string) => items.map(line).join('\n')
+  const pairs = <A, B>(as: readonly A[], bs: readonly B[]) => as.flatMap((a) => bs.map((b) => [a, b] as const))
 
-  const storeScores = (matrix: (m: number) => string) =>
-    lines(
-      rows,
-      (m) => `subgroupMatrixStore<row_major>(&scores[subgroup], ${scoreOffset(m)}u, ${matrix(m)}, ${scorePitch}u);`,
+  const storeResults = (result: (m: number, n: number) => string) =>
+    lines(pairs(rows, keyColumns), ([m, n]) => dialect.store(memory, resultAt(m, n), result(m, n), scorePitch))
+  const loadLeft = (m: number, unit: number) =>
+    dialect.load('Left', 'row_major', memory, operandAt(m, unit), scorePitch)
+  const multiplyByRows = (into: (m: number) => string, left: (m: number) => string, right: string) =>
+    indent(
+      lines(rows, (m) => dialect.multiplyAccumulate(into(m), left(m), right)),
+      2,
     )
-  const multiplyAccumulate = (into: (m: number) => string, left: (m: number) => string, right: string) =>
-    lines(rows, (m) => `${into(m)} = subgroupMatrixMultiplyAccumulate(${left(m)}, ${right}, ${into(m)});`)
 
-  const loadQuery = lines(range(Math.ceil(depthTiles / 2)), (pair) => {
-    const tiles = depth.slice(2 * pair, 2 * pair + 2)
-    const perLane = (2 * tiles.length) / lanesPerRow
+  const loadQuery = lines(range(Math.ceil(headDim / 32)), (chunk) => {
+    const units = Math.min(4, headDim / 8 - 4 * chunk)
+    const perLane = units / lanesPerRow
+    const slices = depth.filter((k) => Math.floor((k * K) / 32) === chunk)
     return `\
-${lines(
-  range(perLane),
-  (i) =>
-    `scores[local / LANES][score_row + part * ${perLane}u + ${i}u] = query_unit(q_row + ${4 * pair}u + part * ${perLane}u + ${i}u, live, sign);`,
+${lines(range(perLane), (i) =>
+  dialect.writeHalves(
+    memory,
+    `score_row + part * ${perLane}u + ${i}u`,
+    `query_unit(q_row + ${4 * chunk}u + part * ${perLane}u + ${i}u, live, sign)`,
+  ),
 )}
 workgroupBarrier();
-${tiles.flatMap((d, i) => rows.map((m) => `let q_${m}_${d} = ${load('Left', 'row_major', 'scores[subgroup]', scoreOffset(m) + 2 * i, scorePitch)};`)).join('\n')}
+${lines(pairs(slices, rows), ([k, m]) => `let q_${m}_${k} = ${loadLeft(m, ((k * K) % 32) / 8)};`)}
 workgroupBarrier();`
   })
 
-  /** One depth tile of the output at a time passes through `scores`, where each lane has its row. */
-  const throughScores = (d: number, change: string) => `\
-${storeScores((m) => `o_${m}_${d}`)}
+  /** TILE_KEYS columns of the output at a time pass through `scores`, where each lane has its row. */
+  const throughScores = (chunk: number, change: string) => `\
+${storeResults((m, n) => `o_${m}_${chunk * keyColumns.length + n}`)}
 workgroupBarrier();
 ${change}
 workgroupBarrier();`
-  const score = (i: number) => `scores[local / LANES][score_at + ${i}u]`
+  const chunks = range(headDim / TILE_KEYS)
+  const floats = (i: number) => dialect.readFloats(memory, `score_at + ${i}u`)
 
   return {
     loadQuery,
-    clearOutput: lines(depth, (d) => lines(rows, (m) => `var o_${m}_${d} = Result();`)),
+    clearOutput: lines(pairs(columns, rows), ([n, m]) => `var o_${m}_${n} = Result();`),
     scores: `\
-${rows.map((m) => `var s${m} = Result();`).join(' ')}
+${pairs(rows, keyColumns)
+  .map(([m, n]) => `var s_${m}_${n} = Result();`)
+  .join(' ')}
 ${lines(
-  depth,
-  (d) => `\
+  pairs(depth, keyColumns),
+  ([k, n]) => `\
 {
-  let keys = ${load('Right', 'col_major', 'k_tile', 2 * d, tilePitch)};
-  ${indent(
-    multiplyAccumulate(
-      (m) => `s${m}`,
-      (m) => `q_${m}_${d}`,
-      'keys',
-    ),
-    2,
+  let keys = ${dialect.load('Right', 'col_major', keys, n * N * tilePitch + (k * K) / 8, tilePitch)};
+  ${multiplyByRows(
+    (m) => `s_${m}_${n}`,
+    (m) => `q_${m}_${k}`,
+    'keys',
   )}
 }`,
 )}
-${storeScores((m) => `s${m}`)}`,
+${storeResults((m, n) => `s_${m}_${n}`)}`,
     values: `\
-${lines(rows, (m) => `let p${m} = ${load('Left', 'row_major', 'scores[subgroup]', scoreOffset(m) + weightUnit, scorePitch)};`)}
+${lines(pairs(rows, keyDepth), ([m, k]) => `let p_${m}_${k} = ${loadLeft(m, weightUnit + (k * K) / 8)};`)}
 ${lines(
-  depth,
-  (d) => `\
+  pairs(columns, keyDepth),
+  ([n, k]) => `\
 {
-  let values = ${load('Right', 'row_major', 'v_tile', 2 * d, tilePitch)};
-  ${indent(
-    multiplyAccumulate(
-      (m) => `o_${m}_${d}`,
-      (m) => `p${m}`,
-      'values',
-    ),
-    2,
+  let values = ${dialect.load('Right', 'row_major', values, k * K * tilePitch + (n * N) / 8, tilePitch)};
+  ${multiplyByRows(
+    (m) => `o_${m}_${n}`,
+    (m) => `p_${m}_${k}`,
+    'values',
   )}
 }`,
 )}`,
     rescaleOutput: lines(
-      depth,
-      (d) => `\
+      chunks,
+      (chunk) => `\
 ${throughScores(
-  d,
-  lines(range(vectors), (i) => `${score(i)} = bitcast<vec4<u32>>(bitcast<vec4<f32>>(${score(i)}) * rescale);`),
+  chunk,
+  lines(range(vectors), (i) => dialect.writeFloats(memory, `score_at + ${i}u`, `${floats(i)} * rescale`)),
 )}
-${lines(rows, (m) => `o_${m}_${d} = ${load('Result', 'row_major', 'scores[subgroup]', scoreOffset(m), scorePitch)};`)}
+${lines(pairs(rows, keyColumns), ([m, n]) => {
+  const result = dialect.load('Result', 'row_major', memory, resultAt(m, n), scorePitch)
+  return `o_${m}_${chunk * keyColumns.length + n} = ${result};`
+})}
 workgroupBarrier();`,
     ),
-    writeOutput: lines(depth, (d) =>
+    writeOutput: lines(chunks, (chunk) =>
       throughScores(
-        d,
+        chunk,
         `if (live) {
 ${lines(
   range(vectors / 2),
   (i) =>
-    `  out[out_row + ${2 * d}u + part * ${vectors / 2}u + ${i}u] = output_unit(${score(2 * i)}, ${score(2 * i + 1)}, inverse);`,
+    `  out[out_row + ${2 * chunk}u + part * ${vectors / 2}u + ${i}u] = output_unit(${floats(2 * i)}, ${floats(2 * i + 1)}, inverse);`,
 )}
 }`,
       ),

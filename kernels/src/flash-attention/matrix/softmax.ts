@@ -1,5 +1,6 @@
+import type { MatrixDialect } from '../../shared/subgroup-matrix.js'
 import { indent, range } from '../../shared/wgsl.js'
-import type { MatrixGeometry } from './geometry.js'
+import type { MatrixLayout } from './geometry.js'
 import type { PulledWalk } from './walk.js'
 
 /** A weight of 2^15 is the largest power of two that f16 holds. */
@@ -25,7 +26,11 @@ export interface Softmax {
  * Online softmax that moves a row's reference only when its weights would no longer fit f16, instead of with each new
  * maximum: the division by the sum at the end makes any reference exact, and rescaling the output is expensive here.
  */
-export function softmax({ lanesPerRow, vectors }: MatrixGeometry, walk: PulledWalk): Softmax {
+export function softmax(
+  dialect: MatrixDialect,
+  { lanesPerRow, vectors, scores }: MatrixLayout,
+  walk: PulledWalk,
+): Softmax {
   const each = (lines: (i: number) => string) => range(vectors).map(lines).join('\n')
   const outgrows = `(top - reference) * scale > ${LARGEST_EXPONENT}.0`
   const writeWeights = `\
@@ -38,14 +43,14 @@ ${range(vectors / 2)
   let b = exp2((x${2 * i + 1} - reference) * scale);
   let both = a + b;
   sum += (both.x + both.y) + (both.z + both.w);
-  scores[local / LANES][weight_at + ${i}u] = pack(a, b);
+  ${dialect.writeHalves(scores, `weight_at + ${i}u`, 'pack(a, b)')}
 }`,
   )
   .join('\n')}${lanesPerRow === 2 ? '\nsum += subgroupShuffleXor(sum, 1u);' : ''}`
 
   return {
     weigh: `\
-${each((i) => `var x${i} = bitcast<vec4<f32>>(scores[local / LANES][score_at + ${i}u]);`)}
+${each((i) => `var x${i} = ${dialect.readFloats(scores, `score_at + ${i}u`)};`)}
 ${walk.seen}
 // The row sees a key whose values are not finite, and were taken out for the sake of other rows.
 if ((atomicLoad(&tainted) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }

@@ -1,5 +1,6 @@
+import type { MatrixDialect } from '../../shared/subgroup-matrix.js'
 import { indent, range } from '../../shared/wgsl.js'
-import { MATRIX, type MatrixGeometry } from './geometry.js'
+import { type MatrixLayout, TILE_KEYS } from './geometry.js'
 import type { PulledWalk } from './walk.js'
 
 /**
@@ -16,8 +17,12 @@ export interface Staging {
   readonly putValues: string
 }
 
-export function staging({ units, workgroupSize }: MatrixGeometry, walk: PulledWalk): Staging {
-  const tileUnits = MATRIX * units
+export function staging(
+  dialect: MatrixDialect,
+  { units, workgroupSize, keys, values }: MatrixLayout,
+  walk: PulledWalk,
+): Staging {
+  const tileUnits = TILE_KEYS * units
   const loads = range(Math.ceil(tileUnits / workgroupSize))
   const guarded = tileUnits % workgroupSize !== 0
   const each = (lines: (i: number) => string) => loads.map(lines).join('\n')
@@ -31,7 +36,7 @@ if (${inside}) { ${name}_unit_${i} = ${name}[${name}_lane_${i} + step_${i} * u.$
     })
   const put = (name: 'k' | 'v') =>
     each((i) => {
-      const statement = `${name}_tile[at_${i}] = ${name}_unit_${i};`
+      const statement = dialect.writeHalves(name === 'k' ? keys : values, `at_${i}`, `${name}_unit_${i}`)
       return guarded ? `if (tile_unit_${i} < TILE_UNITS) { ${statement} }` : statement
     })
   const withWalk = (statements: string, more: string) => (more === '' ? statements : `${statements}\n${more}`)
