@@ -57,7 +57,12 @@ export { type SelectTopP, selectTopP } from './select-top-p/select-top-p.js'
 export { entryPlan, newBlockPlan } from './shared/block-plan.js'
 export { type HeadRange, headRanges, type RowSource, type SampledRows } from './shared/sampled-rows.js'
 export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'
-export { splitAttention } from './split-attention/split-attention.js'
+export {
+  type PagedAttend,
+  type PagedOptions,
+  type PageTable,
+  splitAttention,
+} from './split-attention/split-attention.js'
 export { type UnionOfGroups, type UnionPlans, unionOfGroups, unionPlans } from './union-plans/union-plans.js'
 export {
   newVerticalSlashPlan,

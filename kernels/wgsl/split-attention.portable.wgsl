@@ -38,6 +38,7 @@ struct Uniforms {
   capacity_0: u32,
   width_1: u32,
   capacity_1: u32,
+  table_width: u32,
 }
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -71,6 +72,11 @@ fn key_at(position: u32, first: u32, list_row: u32) -> u32 {
   let rest = position - first;
   let list = u.batch * u.list_heads * u.capacity_0 + list_row * u.capacity_1;
   return indices[list + rest / u.width_1] + rest % u.width_1;
+}
+
+// Where a key of a sequence lies in k and v.
+fn row_of(key: u32, batch: u32) -> u32 {
+  return key;
 }
 
 // The sum of the groups' accumulators of one row, by their maxima.
@@ -109,8 +115,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
 
   let list_row = batch * u.list_heads + list_head;
-  var first = u.key_length;
-  var positions = u.key_length;
+  let key_length = u.key_length;
+  var first = key_length;
+  var positions = key_length;
   if (u.dense == 0u) {
     first = u.width_0 * min(counts[list_row], u.capacity_0);
     positions = first;
@@ -129,7 +136,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (first_row + r < u.heads_per_list * u.query_length) {
       let head = list_head * u.heads_per_list + (first_row + r) / u.query_length;
       let row = (first_row + r) % u.query_length;
-      row_end[r] = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));
+      row_end[r] = u32(clamp(i32(row + 1u + key_length) - i32(u.query_length), 0, i32(key_length)));
       let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + lane;
       if (lane + 0u < UNITS) {
         let unit = q[at + 0u];
@@ -142,17 +149,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   for (var step = start; step < end; step += GROUPS * KEYS) {
     var keys: array<u32, KEYS>;
+    var key_rows: array<u32, KEYS>;
     var inside: array<bool, KEYS>;
     var k_row: array<vec4<f32>, KEYS * VECTORS>;
     var v_row: array<vec4<f32>, KEYS * VECTORS>;
     for (var j = 0u; j < KEYS; j++) {
       let position = step + group * KEYS + j;
       if (position < end) { keys[j] = key_at(position, first, list_row); }
-      inside[j] = position < end && keys[j] < u.key_length;
+      inside[j] = position < end && keys[j] < key_length;
       keys[j] = select(0u, keys[j], inside[j]);
+      key_rows[j] = row_of(keys[j], batch);
     }
     for (var j = 0u; j < KEYS; j++) {
-      let unit0 = k[k_head + keys[j] * u.k_row_stride + min(lane + 0u, UNITS - 1u)];
+      let unit0 = k[k_head + key_rows[j] * u.k_row_stride + min(lane + 0u, UNITS - 1u)];
       k_row[j * VECTORS + 0u] = vec4<f32>(unpack2x16float(unit0.x), unpack2x16float(unit0.y));
       k_row[j * VECTORS + 1u] = vec4<f32>(unpack2x16float(unit0.z), unpack2x16float(unit0.w));
       if (!inside[j] || lane + 0u >= UNITS) { k_row[j * VECTORS + 0u] = vec4<f32>(); k_row[j * VECTORS + 1u] = vec4<f32>(); }
@@ -176,7 +185,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     workgroupBarrier();
     for (var product = 0u; product < PRODUCTS; product++) { scores[product] = sums[group * PRODUCTS + product]; }
     for (var j = 0u; j < KEYS; j++) {
-      let value0 = v[v_head + keys[j] * u.v_row_stride + min(lane + 0u, UNITS - 1u)];
+      let value0 = v[v_head + key_rows[j] * u.v_row_stride + min(lane + 0u, UNITS - 1u)];
       v_row[j * VECTORS + 0u] = vec4<f32>(unpack2x16float(value0.x), unpack2x16float(value0.y));
       v_row[j * VECTORS + 1u] = vec4<f32>(unpack2x16float(value0.z), unpack2x16float(value0.w));
       if (!inside[j] || lane + 0u >= UNITS) { v_row[j * VECTORS + 0u] = vec4<f32>(); v_row[j * VECTORS + 1u] = vec4<f32>(); }

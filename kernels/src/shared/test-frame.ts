@@ -20,11 +20,19 @@ export interface TestFrame extends Disposable {
   words(slice: BufferSlice): Promise<Uint32Array>
 }
 
+export interface TestFrameOptions {
+  readonly dtype: DType
+  readonly causal: boolean
+  readonly scale: number
+  /** Given: k and v are pools [1, Hkv, poolRows, D] that all sequences share. */
+  readonly poolRows?: number
+}
+
 export function testFrame(
   runtime: Runtime,
   shape: AttentionShape,
   { q, k, v }: Inputs,
-  { dtype, causal, scale }: { dtype: DType; causal: boolean; scale: number },
+  { dtype, causal, scale, poolRows }: TestFrameOptions,
 ): TestFrame {
   const { batch, queryHeads, kvHeads, queryLength, keyLength, headDim } = shape
   const owned: OwnedTensor[] = []
@@ -37,6 +45,7 @@ export function testFrame(
     const made = tensor('f32', axes, values)
     return { buffer: made.buffer, offsetBytes: 0, sizeBytes: made.buffer.size, tensor: made }
   }
+  const keyShape = poolRows === undefined ? [batch, kvHeads, keyLength, headDim] : [1, kvHeads, poolRows, headDim]
   const bytes = (sizeBytes: number) => memory([Math.ceil(sizeBytes / 4)])
   return {
     frame: {
@@ -45,8 +54,8 @@ export function testFrame(
       scale,
       context: {},
       q: tensor(dtype, [batch, queryHeads, queryLength, headDim], q),
-      k: tensor(dtype, [batch, kvHeads, keyLength, headDim], k),
-      v: tensor(dtype, [batch, kvHeads, keyLength, headDim], v),
+      k: tensor(dtype, keyShape, k),
+      v: tensor(dtype, keyShape, v),
       out: tensor(dtype, [batch, queryHeads, queryLength, headDim]),
       lse: tensor('f32', [batch, queryHeads, queryLength]),
       scratch: bytes,

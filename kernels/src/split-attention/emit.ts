@@ -11,6 +11,8 @@ export interface SplitAttentionOptions {
   readonly causal: boolean
   /** Lanes that every subgroup has: products are then added by shuffles where enough lanes share a key. */
   readonly subgroupSize?: number
+  /** Keys of a page, where keys and values lie in pages of a pool: a power of two. */
+  readonly pageSize?: number
 }
 
 /** Invocations of a workgroup. */
@@ -26,6 +28,8 @@ export const splitAttentionUniforms = {
   batch: 'u32',
   list_heads: 'u32',
   ...stripeListUniforms,
+  /** Page ids that there is room for in a row of the page table; 0 without one. */
+  table_width: 'u32',
 } as const
 
 /** How a workgroup is laid out: lanes of a key, 16-byte units of a lane, keys that a group of lanes takes at a time. */
@@ -51,7 +55,7 @@ export function splitTiling({ dtype, headDim, subgroupSize = 0 }: SplitAttention
  * of the keys and all query heads that share them, so that keys and values are read once.
  */
 export function emitSplitAttention(options: SplitAttentionOptions): KernelSource {
-  const { dtype, headDim, causal } = options
+  const { dtype, headDim, causal, pageSize } = options
   const { lanesPerKey, unitsPerLane, rows, keysPerStep, shuffles } = splitTiling(options)
   const groups = LANES / lanesPerKey
   const perUnit = elementsPerUnit(dtype)
@@ -66,7 +70,7 @@ export function emitSplitAttention(options: SplitAttentionOptions): KernelSource
     range(unitsPerLane)
       .map(
         (n) => `\
-let unit${n} = ${tensor}[${tensor}_head + keys[j] * u.${tensor}_row_stride + min(lane + ${n * lanesPerKey}u, UNITS - 1u)];
+let unit${n} = ${tensor}[${tensor}_head + key_rows[j] * u.${tensor}_row_stride + min(lane + ${n * lanesPerKey}u, UNITS - 1u)];
 ${unpackUnit(dtype, `unit${n}`, targets(`${tensor}_row`, 'j', n))}
 if (!inside[j] || lane + ${n * lanesPerKey}u >= UNITS) { ${targets(`${tensor}_row`, 'j', n)
           .map((target) => `${target} = vec4<f32>();`)
@@ -101,7 +105,7 @@ for (var product = 0u; product < PRODUCTS; product++) { scores[product] = sums[g
 // q [B, Hq, Lq, D], k and v [B, Hkv, Lk, D] ${dtype}, strided; part_out f32 [P, B, Hq, Lq, D], part_statistics f32
 // [P, B, Hq, Lq, 2]: a row's largest score in base 2, and the sum of its weights below that.
 // counts and indices: the lists of a stripe plan with one block of queries.
-//
+${pageSize === undefined ? '' : `// k and v are pools [1, Hkv, pages · ${pageSize}, D]. pages u32[B, 1 + width]: the number of keys of a sequence, then its pages.\n`}//
 // Workgroup (split, list head, batch · row chunk): ${groups} groups of ${lanesPerKey} lanes. A group takes ${keysPerStep} keys at a time, a lane ${unitsPerLane} of
 // their 16-byte units, for ${rows} query rows that share the keys.
 ${uniformStruct('Uniforms', splitAttentionUniforms)}
@@ -114,7 +118,7 @@ ${uniformStruct('Uniforms', splitAttentionUniforms)}
 @group(0) @binding(5) var<storage, read> indices: array<u32>;
 @group(0) @binding(6) var<storage, read_write> part_out: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> part_statistics: array<vec2<f32>>;
-
+${pageSize === undefined ? '' : '@group(0) @binding(8) var<storage, read> pages: array<u32>;\n'}
 const LANES = ${LANES}u;
 const LANES_PER_KEY = ${lanesPerKey}u;
 const GROUPS = ${groups}u;
@@ -135,6 +139,11 @@ fn key_at(position: u32, first: u32, list_row: u32) -> u32 {
   let rest = position - first;
   let list = u.batch * u.list_heads * u.capacity_0 + list_row * u.capacity_1;
   return indices[list + rest / u.width_1] + rest % u.width_1;
+}
+
+// Where a key of a sequence lies in k and v.
+fn row_of(key: u32, batch: u32) -> u32 {
+  ${pageSize === undefined ? 'return key;' : `return pages[batch * (u.table_width + 1u) + 1u + key / ${pageSize}u] * ${pageSize}u + key % ${pageSize}u;`}
 }
 
 // The sum of the groups' accumulators of one row, by their maxima.
@@ -173,8 +182,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
 
   let list_row = batch * u.list_heads + list_head;
-  var first = u.key_length;
-  var positions = u.key_length;
+  let key_length = ${pageSize === undefined ? 'u.key_length' : 'min(pages[batch * (u.table_width + 1u)], u.key_length)'};
+  var first = key_length;
+  var positions = key_length;
   if (u.dense == 0u) {
     first = u.width_0 * min(counts[list_row], u.capacity_0);
     positions = first;
@@ -193,7 +203,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (first_row + r < u.heads_per_list * u.query_length) {
       let head = list_head * u.heads_per_list + (first_row + r) / u.query_length;
       let row = (first_row + r) % u.query_length;
-      row_end[r] = ${causal ? 'u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)))' : 'u.key_length'};
+      row_end[r] = ${causal ? 'u32(clamp(i32(row + 1u + key_length) - i32(u.query_length), 0, i32(key_length)))' : 'key_length'};
       let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + lane;
       ${range(unitsPerLane)
         .map(
@@ -209,14 +219,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   for (var step = start; step < end; step += GROUPS * KEYS) {
     var keys: array<u32, KEYS>;
+    var key_rows: array<u32, KEYS>;
     var inside: array<bool, KEYS>;
     var k_row: array<vec4<f32>, KEYS * VECTORS>;
     var v_row: array<vec4<f32>, KEYS * VECTORS>;
     for (var j = 0u; j < KEYS; j++) {
       let position = step + group * KEYS + j;
       if (position < end) { keys[j] = key_at(position, first, list_row); }
-      inside[j] = position < end && keys[j] < u.key_length;
+      inside[j] = position < end && keys[j] < key_length;
       keys[j] = select(0u, keys[j], inside[j]);
+      key_rows[j] = row_of(keys[j], batch);
     }
     for (var j = 0u; j < KEYS; j++) {
       ${indent(load('k'), 6)}
@@ -270,7 +282,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   return {
     label: 'split-attention',
     code: shuffles ? `enable subgroups;\n${code}` : code,
-    bindings: ['uniform', 'read', 'read', 'read', 'read', 'read', 'read_write', 'read_write'],
+    bindings: [
+      'uniform',
+      'read',
+      'read',
+      'read',
+      'read',
+      'read',
+      'read_write',
+      'read_write',
+      ...(pageSize === undefined ? [] : (['read'] as const)),
+    ],
     workgroupSize: LANES,
     workgroupBytes: 16 * vectors * LANES + 8 * groups + (shuffles ? 0 : 4 * products * (LANES + groups)),
   }

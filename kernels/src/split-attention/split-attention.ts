@@ -1,6 +1,7 @@
 import {
   type AttentionConfig,
   type AttentionFrame,
+  type BufferSlice,
   bytesPerElement,
   type Dispatch,
   type PlanData,
@@ -12,6 +13,7 @@ import type { Attend } from '../flash-attention/flash-attention.js'
 import { mergeAttention } from '../merge-attention/merge-attention.js'
 import { attentionCallValues } from '../shared/attention-call.js'
 import { bindTensor } from '../shared/bind.js'
+import { checkWords } from '../shared/check.js'
 import { stripeListValues } from '../shared/stripe-lists.js'
 import { packUniforms } from '../shared/uniforms.js'
 import { emitSplitAttention, splitAttentionUniforms, splitTiling } from './emit.js'
@@ -21,6 +23,33 @@ const TARGET_WORKGROUPS = 768
 const MIN_SPAN = 128
 const MAX_SPAN = 2048
 
+/** Where the keys of each sequence lie in pools that all sequences share. */
+export interface PageTable {
+  /**
+   * u32[B, 1 + width]: the number of keys of a sequence, then the ids of its pages in order. Key j lies in row
+   * table[b][1 + ⌊j / page_size⌋] · page_size + j mod page_size of the pools. Ids behind the last page in use are not read.
+   */
+  readonly table: BufferSlice
+  /** Page ids that there is room for. */
+  readonly width: number
+}
+
+/**
+ * Attends as `Attend`, with keys and values in pages:
+ *
+ * - `frame.k` and `frame.v` are the pools, [1, Hkv, pages · page_size, D], strided;
+ * - `frame.keyLength` is the largest number of keys of a sequence, or more: it bounds how many workgroups are dispatched.
+ *   A sequence without keys gives output 0 and LSE −∞;
+ * - causal is bottom-right in each sequence: its last query row sees all of its keys;
+ * - indices of a plan count the keys of a sequence, wherever these lie.
+ */
+export type PagedAttend = (frame: AttentionFrame, plan: PlanData, pages: PageTable) => readonly Dispatch[]
+
+export interface PagedOptions {
+  /** Keys of a page: 16, 32 or 64. */
+  readonly pageSize: number
+}
+
 /**
  * Compiles attention of few queries over many keys, dense or over a stripe plan (tokens, pages) with one block of queries:
  * each workgroup attends over a span of the keys for all query heads that share them, then the parts are merged.
@@ -28,14 +57,30 @@ const MAX_SPAN = 2048
  *
  * Cost: 4 · B · Hq · Lq · keys · D operations; k and v once in bytes for each list and 8 rows (4 without subgroups).
  *
+ * @param options  given: keys and values are read through a page table
+ *
+ * @throws INVALID_ARGUMENT for another page size
  * @throws UNSUPPORTED from the returned function, for plans of blocks or of several blocks of queries
+ * @throws INVALID_SHAPE, BUFFER_TOO_SMALL from the returned function, for pools or a page table of another shape
  */
-export async function splitAttention(runtime: Runtime, config: Required<AttentionConfig>): Promise<Attend> {
+export function splitAttention(runtime: Runtime, config: Required<AttentionConfig>): Promise<Attend>
+export function splitAttention(
+  runtime: Runtime,
+  config: Required<AttentionConfig>,
+  options: PagedOptions,
+): Promise<PagedAttend>
+export async function splitAttention(
+  runtime: Runtime,
+  config: Required<AttentionConfig>,
+  paged?: PagedOptions,
+): Promise<(frame: AttentionFrame, plan: PlanData, pages?: PageTable) => readonly Dispatch[]> {
+  if (paged) checkPageSize(paged.pageSize)
   const { dtype, headDim, causal } = config
   const options = {
     dtype,
     headDim,
     causal,
+    ...paged,
     ...(runtime.tier !== 'portable' && { subgroupSize: runtime.subgroupMinSize }),
   }
   const { rows: rowsPerWorkgroup } = splitTiling(options)
@@ -43,7 +88,8 @@ export async function splitAttention(runtime: Runtime, config: Required<Attentio
     runtime.kernel(emitSplitAttention(options)),
     mergeAttention(runtime, { dtype, headDim }, 'max-sum'),
   ])
-  return (frame, plan) => {
+  return (frame, plan, pages) => {
+    if (paged) checkPages(frame, paged, pages)
     const stripes = stripePlan(plan, frame)
     const listHeads = stripes?.heads ?? frame.kvHeads
     const headsPerList = frame.queryHeads / listHeads
@@ -56,7 +102,7 @@ export async function splitAttention(runtime: Runtime, config: Required<Attentio
     )
     const workgroupRows = listHeads * frame.batch * rowChunks
     const span = clamp(Math.ceil((positions * workgroupRows) / TARGET_WORKGROUPS), MIN_SPAN, MAX_SPAN)
-    const splits = Math.ceil(positions / span)
+    const splits = Math.max(1, Math.ceil(positions / span)) // one without a key says so to the merge
     const q = bindTensor(frame.q)
     const k = bindTensor(frame.k)
     const v = bindTensor(frame.v)
@@ -74,6 +120,7 @@ export async function splitAttention(runtime: Runtime, config: Required<Attentio
       batch: frame.batch,
       list_heads: listHeads,
       ...stripeListValues(lists),
+      table_width: pages?.width ?? 0,
     })
     const attend: Dispatch = {
       kernel,
@@ -87,6 +134,7 @@ export async function splitAttention(runtime: Runtime, config: Required<Attentio
         stripes?.indices ?? frame.scratch(16),
         parts.out,
         parts.statistics,
+        ...(pages ? [pages.table] : []),
       ],
       workgroups: [splits, listHeads, frame.batch * rowChunks],
       cost: {
@@ -108,6 +156,35 @@ function stripePlan(plan: PlanData, frame: AttentionFrame): StripePlanData | und
     fix: 'Use a stripe plan with one block of queries and at least as many heads as there are KV heads, or flash attention.',
     where: 'plan',
   })
+}
+
+function checkPageSize(pageSize: number): void {
+  if ([16, 32, 64].includes(pageSize)) return
+  throw new SparseAttentionError('INVALID_ARGUMENT', {
+    message: `pageSize is ${pageSize}.`,
+    fix: 'Use pages of 16, 32 or 64 keys.',
+    where: 'pageSize',
+  })
+}
+
+function checkPages(frame: AttentionFrame, { pageSize }: PagedOptions, pages: PageTable | undefined): void {
+  for (const name of ['k', 'v'] as const) {
+    const [batch, , rows] = frame[name].shape as [number, number, number, number]
+    if (batch === 1 && rows % pageSize === 0) continue
+    throw new SparseAttentionError('INVALID_SHAPE', {
+      message: `The pool ${name} has shape [${frame[name].shape}].`,
+      fix: `Pass pools of shape [1, kvHeads, pages · ${pageSize}, headDim].`,
+      where: name,
+    })
+  }
+  if (pages === undefined || frame.keyLength > pages.width * pageSize) {
+    throw new SparseAttentionError('INVALID_ARGUMENT', {
+      message: `The page table has room for ${pages?.width ?? 0} pages of ${pageSize} keys, the call is of up to ${frame.keyLength} keys.`,
+      fix: 'Pass a page table that holds the longest sequence.',
+      where: 'pages',
+    })
+  }
+  checkWords('pages.table', pages.table, frame.batch * (1 + pages.width))
 }
 
 function clamp(value: number, low: number, high: number): number {
