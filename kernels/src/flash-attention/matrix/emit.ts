@@ -147,7 +147,7 @@ fn main(
   workgroupBarrier();
   while (walk.tile != NONE) {
     let now = walk;
-    walk = ${walk.next};
+    ${indent(walk.advance, 4)}
     ${indent(tiles.fetch, 4)}
 
     ${indent(product.scores, 4)}

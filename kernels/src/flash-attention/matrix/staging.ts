@@ -12,8 +12,9 @@ export interface Staging {
   readonly lane: string
   /** Loads the tile of `walk`; zeros where there are no keys. */
   readonly fetch: string
+  /** K, and what the walk needs to know of the tiles behind it. */
   readonly putKeys: string
-  /** V, where not all rows see the tile without its NaN and ∞, and what the walk needs to know of the tile's keys. */
+  /** V, where not all rows see the tile without its NaN and ∞. */
   readonly putValues: string
 }
 
@@ -56,9 +57,8 @@ let at_${i} = key_in_tile_${i} * TILE_PITCH + unit_in_row_${i};`,
       `${each((i) => `let step_${i} = ${walk.step(`key_in_tile_${i}`)};`)}\n${fetch('k')}\n${fetch('v')}`,
       walk.fetch,
     ),
-    putKeys: put('k'),
-    putValues: withWalk(
-      `\
+    putKeys: withWalk(put('k'), walk.put),
+    putValues: `\
 if (${walk.partial}) {
   // Rows that do not see a key multiply its values by 0, which NaN and ∞ would survive.
   ${indent(
@@ -72,7 +72,5 @@ v_unit_${i} &= ~beyond_${i};`,
   )}
 }
 ${put('v')}`,
-      walk.put,
-    ),
   }
 }

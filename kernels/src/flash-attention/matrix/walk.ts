@@ -14,15 +14,15 @@ export interface PulledWalk {
   readonly workgroupBytes: number
   /** Statements that declare `walk`, at its first tile. */
   readonly start: string
-  /** An expression: `walk` at the next tile. */
-  readonly next: string
+  /** Statements that set `walk` to its next tile. */
+  readonly advance: string
   /** The key at a position of the tile of `walk` is `lane(position) + step(position)`; key_length or more where none is. */
   readonly lane: (position: string) => string
   readonly step: (position: string) => string
-  /** Statements that read what `seen` needs of the tile of `walk`, and that store it once the tile before is done with. */
+  /** Statements that read what later tiles need, and that store it for them, with a barrier before the next `advance`. */
   readonly fetch: string
   readonly put: string
-  /** An expression: some row of the workgroup does not see some place of the tile of `walk`. Uniform. */
+  /** An expression: some row of the workgroup does not see some place of the tile of `walk`. */
   readonly partial: string
   /** Statements that declare `seen`: how many positions of the tile of `now` this row sees, from the first on. */
   readonly seen: string
@@ -72,7 +72,7 @@ if (block_end == 0u) {
 } else if (u.dense == 0u) {
   walk = next_tile(Walk(), plan_row, block_end${args});
 }`,
-  next: `next_tile(walk, plan_row, block_end${args})`,
+  advance: `walk = next_tile(walk, plan_row, block_end${args});`,
   lane: (position) => position,
   step: () => 'walk.tile',
   fetch: '',
@@ -83,60 +83,77 @@ var seen = KEYS;
 if (now.tile + KEYS > ${seenEnd.replace('row_end', 'full_end')}) { seen = min(max(${seenEnd}, now.tile) - now.tile, KEYS); }`,
 })
 
-/** Gathered keys: the tile's are listed in workgroup memory, in ascending order, so that a row sees the first ones. */
+/**
+ * Gathered keys. Where a tile's keys are is known two tiles ahead: they are read while one tile is computed, listed in
+ * workgroup memory, and K and V of them fetched while the next one is. They ascend, so a row sees the first ones.
+ */
 const stripeWalk: PulledWalk = {
   declarations: `\
 struct Walk {
   tile: u32, // position of its first key among those of the list
+  first: u32, // its first key
+  place: u32, // where tile_keys has its keys
   list: u32,
   start: u32, // of the list, in indices
   positions: u32, // keys of the list
   width: u32,
+  shift: u32, // log2 of the width, 32 where it is not a power of two
 }
 
-const END = Walk(NONE, 0u, 0u, 0u, 1u);
-
-var<workgroup> tile_keys: array<u32, KEYS>; // behind the last one NONE
+var<workgroup> tile_keys: array<u32, 48>; // of three tiles; behind the last key NONE
 
 fn key_at(walk: Walk, position: u32) -> u32 {
   if (position >= walk.positions) { return NONE; }
   if (u.dense != 0u) { return position; }
-  return indices[walk.start + position / walk.width] + position % walk.width;
+  if (walk.shift == 32u) { return indices[walk.start + position / walk.width] + position % walk.width; }
+  let stripe = position >> walk.shift;
+  return indices[walk.start + stripe] + position - (stripe << walk.shift);
 }
 
+// A list is left one tile after its keys have passed block_end: nothing has to wait for the key that tells.
 fn next_tile(present: Walk, plan_row: u32, block_end: u32) -> Walk {
   var walk = present;
+  walk.place = select(walk.place + KEYS, 0u, walk.place == 2u * KEYS);
   walk.tile += KEYS;
-  loop {
-    if (walk.tile < walk.positions) {
-      if (key_at(walk, walk.tile) < block_end) { return walk; }
-    }
-    if (walk.list == u.lists) { return END; }
-    let second = walk.list != 0u;
-    let capacity = select(u.capacity_0, u.capacity_1, second);
-    walk.width = select(u.width_0, u.width_1, second);
-    walk.start = select(0u, u.list_rows * u.capacity_0, second) + plan_row * capacity;
-    walk.positions = u.key_length;
-    if (u.dense == 0u) { walk.positions = walk.width * min(counts[walk.list * u.list_rows + plan_row], capacity); }
-    walk.list++;
+  if (walk.tile >= walk.positions || walk.first >= block_end) {
     walk.tile = 0u;
+    walk.positions = 0u;
+    while (walk.positions == 0u && walk.list < u.lists) {
+      let second = walk.list != 0u;
+      let capacity = select(u.capacity_0, u.capacity_1, second);
+      walk.width = select(u.width_0, u.width_1, second);
+      walk.shift = select(32u, firstTrailingBit(walk.width), countOneBits(walk.width) == 1u);
+      walk.start = select(0u, u.list_rows * u.capacity_0, second) + plan_row * capacity;
+      walk.positions = u.key_length;
+      if (u.dense == 0u) { walk.positions = walk.width * min(counts[walk.list * u.list_rows + plan_row], capacity); }
+      walk.list++;
+    }
+    if (walk.positions == 0u) { walk.tile = NONE; }
   }
+  walk.first = key_at(walk, walk.tile);
+  return walk;
 }`,
-  workgroupBytes: 64,
-  start: 'var walk = next_tile(Walk(0u, 0u, 0u, 0u, 1u), plan_row, block_end);',
-  next: 'next_tile(walk, plan_row, block_end)',
+  workgroupBytes: 192,
+  start: `\
+var walk = next_tile(Walk(0u, 0u, 2u * KEYS, 0u, 0u, 0u, 1u, 0u), plan_row, block_end);
+var ahead = next_tile(walk, plan_row, block_end);
+if (local < KEYS) { tile_keys[local] = key_at(walk, walk.tile + local); }
+workgroupBarrier();`,
+  advance: `\
+walk = ahead;
+ahead = next_tile(ahead, plan_row, block_end);`,
   lane: () => '0u',
-  step: (position) => `key_at(walk, walk.tile + ${position})`,
+  step: (position) => `tile_keys[walk.place + ${position}]`,
   fetch: `\
-var place = NONE;
-if (local < KEYS) { place = key_at(walk, walk.tile + local); }`,
-  put: 'if (local < KEYS) { tile_keys[local] = place; }',
-  partial: 'key_at(walk, walk.tile + KEYS - 1u) >= full_end',
+var key_ahead = NONE;
+if (local < KEYS) { key_ahead = key_at(ahead, ahead.tile + local); }`,
+  put: 'if (local < KEYS) { tile_keys[ahead.place + local] = key_ahead; }',
+  partial: 'tile_keys[walk.place + KEYS - 1u] >= full_end',
   seen: `\
 var seen = KEYS;
-if (tile_keys[KEYS - 1u] >= full_end) {
+if (tile_keys[now.place + KEYS - 1u] >= full_end) {
   seen = 0u;
-  for (var i = 0u; i < KEYS; i++) { seen += u32(tile_keys[i] < row_end); }
+  for (var i = 0u; i < KEYS; i++) { seen += u32(tile_keys[now.place + i] < row_end); }
 }`,
 }
 
