@@ -17,13 +17,32 @@ export const mergeAttentionUniforms = {
   /** B · Hq · Lq */
   rows: 'u32',
   parts: 'u32',
+  /** How many invocations share the parts of 16 bytes of the output. */
+  slots_per_row: 'u32',
 } as const
 
-/** Merges partial attention results of disjoint keys by their LSE: an invocation for each 16 bytes of the output. */
+/** Invocations of a workgroup, and parts that one loads before it uses the first. */
+const LANES = 256
+export const PARTS_AT_ONCE = 4
+
+/** How many invocations of a workgroup can hold the same 16 bytes of outputs: they share the parts of a row, or take more rows. */
+export function mergeSlots({ dtype, headDim }: Pick<MergeAttentionOptions, 'dtype' | 'headDim'>): number {
+  return Math.floor(LANES / (headDim / elementsPerUnit(dtype)))
+}
+
+/**
+ * Merges partial attention results of disjoint keys by their LSE: an invocation for each 16 bytes of the output and share of
+ * the parts. One invocation for all parts would wait for memory once a part.
+ */
 export function emitMergeAttention({ dtype, headDim, statistics }: MergeAttentionOptions): KernelSource {
   const pairs = statistics === 'max-sum'
   const perUnit = elementsPerUnit(dtype)
   const vectors = range(perUnit / 4)
+  const atOnce = range(PARTS_AT_ONCE)
+  const slots = mergeSlots({ dtype, headDim })
+  const exponent = (difference: string) =>
+    // The difference may overflow on huge logits; any number below −126 gives the same 0.
+    `exp2(max(${difference}, -1000.0)${pairs ? '' : ' * 1.4426950408889634'})`
   const code = `\
 // out = Σₚ exp(lseₚ − lse) outₚ and lse = ln Σₚ exp(lseₚ), over parts that attended to disjoint keys.
 //
@@ -34,6 +53,9 @@ ${
     : '// part_statistics [P, R]: the LSE as f32 bits, natural log, −∞ for parts without a key.'
 }
 // out [B, Hq, Lq, D] ${dtype}, strided; lse [B, Hq, Lq] f32 bits. A row without any key gives 0 and −∞.
+//
+// A workgroup has ${slots} slots, each with an invocation for every 16 bytes of a row of out. A row has u.slots_per_row of them,
+// which take turns with its parts; then the first adds up what the others have.
 ${uniformStruct('Uniforms', mergeAttentionUniforms)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -43,44 +65,88 @@ ${uniformStruct('Uniforms', mergeAttentionUniforms)}
 @group(0) @binding(4) var<storage, read_write> lse: array<u32>;
 
 const UNITS = ${headDim / perUnit}u; // 16-byte units of a row of out
+const SLOTS = ${slots}u;
 const NOTHING = 0xff800000u; // −∞: compared as bits, since compilers may assume that it does not occur
+
+// What each slot found: its largest score, the sum of its weights below that, and its share of the output.
+var<workgroup> found: array<vec2<f32>, SLOTS>;
+var<workgroup> totals: array<vec4<f32>, ${slots * vectors.length} * UNITS>;
 
 // The largest score of a part's row, ${pairs ? 'in base 2' : 'natural'}, and the sum of its weights below that: 0 without a key.
 fn statistics(part: u32, row: u32) -> vec2<f32> {
+  if (part >= u.parts) { return vec2<f32>(${LOWEST}, 0.0); }
   ${
     pairs
       ? 'return part_statistics[part * u.rows + row];'
       : `let bits = part_statistics[part * u.rows + row];
-  if (bits == NOTHING) { return vec2<f32>(); }
+  if (bits == NOTHING) { return vec2<f32>(${LOWEST}, 0.0); }
   return vec2<f32>(bitcast<f32>(bits), 1.0);`
   }
 }
 
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let index = id.y * groups.x * 64u + id.x;
-  let row = index / UNITS;
-  let unit = index % UNITS;
-  if (row >= u.rows) { return; }
+@compute @workgroup_size(${LANES})
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let slot = local / UNITS;
+  let unit = local % UNITS;
+  let rows_here = SLOTS / u.slots_per_row;
+  let row = (workgroup.y * groups.x + workgroup.x) * rows_here + slot / u.slots_per_row;
+  let first = slot % u.slots_per_row;
+  let mine = slot < rows_here * u.slots_per_row && row < u.rows;
   var largest = ${LOWEST};
-  var empty = true;
-  for (var part = 0u; part < u.parts; part++) {
-    let known = statistics(part, row);
-    if (known.y == 0.0) { continue; }
-    empty = false;
-    largest = max(largest, known.x);
-  }
   var sum = 0.0;
   ${vectors.map((i) => `var total${i} = vec4<f32>();`).join(' ')}
-  for (var part = 0u; part < u.parts; part++) {
-    let known = statistics(part, row);
-    if (known.y == 0.0) { continue; }
-    // The difference may overflow on huge logits; any number below −126 gives the same 0.
-    let weight = known.y * exp2(max(known.x - largest, -1000.0)${pairs ? '' : ' * 1.4426950408889634'});
-    sum += weight;
-    let at = ((part * u.rows + row) * UNITS + unit) * ${vectors.length}u;
-    ${vectors.map((i) => `total${i} += weight * part_out[at + ${i}u];`).join('\n    ')}
+  if (mine) {
+    for (var part = first; part < u.parts; part += ${PARTS_AT_ONCE}u * u.slots_per_row) {
+      ${atOnce
+        .map(
+          (n) => `\
+let part${n} = part + ${n}u * u.slots_per_row;
+      let known${n} = statistics(part${n}, row);
+      let at${n} = ((min(part${n}, u.parts - 1u) * u.rows + row) * UNITS + unit) * ${vectors.length}u;
+      ${vectors.map((i) => `let value${n}_${i} = part_out[at${n} + ${i}u];`).join(' ')}`,
+        )
+        .join('\n      ')}
+      var top = largest;
+      ${atOnce.map((n) => `if (known${n}.y != 0.0) { top = max(top, known${n}.x); }`).join('\n      ')}
+      let rescale = ${exponent('largest - top')};
+      largest = top;
+      sum *= rescale;
+      ${vectors.map((i) => `total${i} *= rescale;`).join(' ')}
+      ${atOnce
+        .map(
+          (n) => `\
+if (known${n}.y != 0.0) { // else its output was never written
+        let weight = known${n}.y * ${exponent(`known${n}.x - top`)};
+        sum += weight;
+        ${vectors.map((i) => `total${i} += weight * value${n}_${i};`).join(' ')}
+      }`,
+        )
+        .join('\n      ')}
+    }
   }
+  if (slot < SLOTS) {
+    found[slot] = vec2<f32>(largest, sum);
+    ${vectors.map((i) => `totals[local * ${vectors.length}u + ${i}u] = total${i};`).join(' ')}
+  }
+  workgroupBarrier();
+  if (!mine || first != 0u) { return; }
+  for (var other = 1u; other < u.slots_per_row; other++) {
+    largest = max(largest, found[slot + other].x);
+  }
+  sum = 0.0;
+  ${vectors.map((i) => `total${i} = vec4<f32>();`).join(' ')}
+  for (var other = 0u; other < u.slots_per_row; other++) {
+    let share = found[slot + other];
+    let weight = ${exponent('share.x - largest')};
+    sum += weight * share.y;
+    let at = (local + other * UNITS) * ${vectors.length}u;
+    ${vectors.map((i) => `total${i} += weight * totals[at + ${i}u];`).join(' ')}
+  }
+  let empty = sum == 0.0;
   let inverse = select(1.0 / sum, 0.0, empty);
   ${vectors.map((i) => `total${i} *= inverse;`).join(' ')}
   let query = row % u.query_length;
@@ -101,7 +167,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     label: 'merge-attention',
     code,
     bindings: ['uniform', 'read', 'read', 'read_write', 'read_write'],
-    workgroupSize: 64,
-    workgroupBytes: 0,
+    workgroupSize: LANES,
+    workgroupBytes: slots * (8 + (headDim / perUnit) * vectors.length * 16),
   }
 }

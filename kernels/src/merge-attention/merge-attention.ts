@@ -8,7 +8,7 @@ import {
 } from '@sparse-attention/core'
 import { bindContiguous, bindTensor } from '../shared/bind.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
-import { emitMergeAttention, mergeAttentionUniforms } from './emit.js'
+import { emitMergeAttention, mergeAttentionUniforms, mergeSlots, PARTS_AT_ONCE } from './emit.js'
 
 /** Results of attention over P disjoint sets of keys. */
 export interface AttentionParts {
@@ -29,8 +29,8 @@ export interface AttentionParts {
 export type MergeAttention = (parts: AttentionParts, out: Tensor, lse: Tensor) => Dispatch
 
 /**
- * Merges attention results of disjoint keys by their LSE: exactly the attention over all of their keys. Parts are added
- * in order.
+ * Merges attention results of disjoint keys by their LSE: exactly the attention over all of their keys. The
+ * order in which parts are added depends on their number alone.
  *
  * @param statistics  what weighs the parts. The LSE of huge scores has no digits left for their sum, so parts that are made
  *   to be merged carry both: 'max-sum'.
@@ -42,19 +42,22 @@ export async function mergeAttention(
   { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
   statistics: 'lse' | 'max-sum' = 'lse',
 ): Promise<MergeAttention> {
+  const slots = mergeSlots({ dtype, headDim })
   const kernel = await runtime.kernel(emitMergeAttention({ dtype, headDim, statistics }))
   return (parts, out, lse) => {
     const [batch, heads, queryLength] = out.shape as [number, number, number, number]
     const rows = batch * heads * queryLength
     const bound = bindTensor(out)
+    const slotsPerRow = Math.min(slots, Math.max(1, Math.ceil(parts.count / PARTS_AT_ONCE)))
     const uniforms = packUniforms(mergeAttentionUniforms, {
       ...addressValues('out', bound),
       heads,
       query_length: queryLength,
       rows,
       parts: parts.count,
+      slots_per_row: slotsPerRow,
     })
-    const workgroups = Math.ceil((rows * headDim * bytesPerElement[dtype]) / 16 / 64)
+    const workgroups = Math.ceil(rows / Math.floor(slots / slotsPerRow))
     const across = Math.min(workgroups, 65535)
     return {
       kernel,
