@@ -1,7 +1,10 @@
-export { type AntidiagonalScores, antidiagonalScores } from './antidiagonal-scores/antidiagonal-scores.js'
+export {
+  type AntidiagonalStatistics,
+  antidiagonalStatistics,
+} from './antidiagonal-statistics/antidiagonal-statistics.js'
 export { type BitmapToList, bitmapToList, type ListRows } from './bitmap-to-list/bitmap-to-list.js'
 export { type BlockPool, blockPool, type PoolMode } from './block-pool/block-pool.js'
-export { type BlockSums, blockSums } from './block-sums/block-sums.js'
+export { type BlockWeights, blockWeights } from './block-weights/block-weights.js'
 export { type ColumnSums, columnSums } from './column-sums/column-sums.js'
 export { contiguousKVCache } from './contiguous-kv-cache/contiguous-kv-cache.js'
 export { type CountingSort, countingSort, type SortedRows } from './counting-sort/counting-sort.js'
@@ -30,23 +33,40 @@ export {
 } from './inverse-permutation/inverse-permutation.js'
 export { type Clustering, type KMeans, type KMeansOptions, kMeans } from './k-means/k-means.js'
 export { type NearestCentroid, nearestCentroid } from './k-means/nearest-centroid.js'
+export type { ListedKeys } from './listed-scores/emit.js'
+export { type ListedScores, listedScores } from './listed-scores/listed-scores.js'
+export { type ListTokens, listTokens } from './list-tokens/list-tokens.js'
 export { type ListToBitmap, listToBitmap } from './list-to-bitmap/list-to-bitmap.js'
 export { type AttentionParts, type MergeAttention, mergeAttention } from './merge-attention/merge-attention.js'
 export { methods } from './methods.js'
+export { type NewRows, type PageBounds, pageBounds } from './page-bounds/page-bounds.js'
+export { type PageScoreRows, type PageScores, pageScores, type ScoredHeads } from './page-scores/page-scores.js'
+export {
+  type AppendPages,
+  appendPages,
+  type CopyPage,
+  copyPage,
+  type NewTokens,
+  type PlainPages,
+  plainPages,
+  type SetLength,
+  setLength,
+} from './page-table/page-table.js'
 export { type PerHeadTable, perHeadTable } from './per-head-table/per-head-table.js'
 export { type PermuteRows, permuteRows, type RowOrder } from './permute-rows/permute-rows.js'
 export { type PooledScores, pooledScores } from './pooled-scores/pooled-scores.js'
+export { type PruneTopP, pruneTopP } from './prune-top-p/prune-top-p.js'
 export { type KeyBits, type QuantizedKeys, quantizedKeyBytes } from './quantize-keys/layout.js'
-export { type QuantizeKeys, quantizeKeys } from './quantize-keys/quantize-keys.js'
+export { type QuantizeKeys, type QuantizePages, quantizeKeys, quantizePages } from './quantize-keys/quantize-keys.js'
 export { type QuantizedScores, quantizedScores } from './quantized-scores/quantized-scores.js'
 export { type RadixSort, radixSort } from './radix-sort/radix-sort.js'
 export { type SortKeys, sortKeys } from './radix-sort/sort-keys.js'
-export { type RowSoftmax, rowSoftmax } from './row-softmax/row-softmax.js'
 export { type RowStatistics, rowStatistics, type ScoreRows } from './row-statistics/row-statistics.js'
 export { type SampledScores, sampledScores } from './sampled-scores/sampled-scores.js'
 export { type SampledWeights, sampledWeights } from './sampled-weights/sampled-weights.js'
 export { type RowGroups, type SegmentedMean, segmentedMean } from './segmented-mean/segmented-mean.js'
 export { type HeadLists, type SelectLists, type SelectListsOptions, selectLists } from './select-lists/select-lists.js'
+export { type SelectPages, selectPages } from './select-pages/select-pages.js'
 export {
   type SelectTopK,
   type SelectTopKKernelOptions,
@@ -55,7 +75,9 @@ export {
 } from './select-top-k/select-top-k.js'
 export { type SelectTopP, selectTopP } from './select-top-p/select-top-p.js'
 export { entryPlan, newBlockPlan } from './shared/block-plan.js'
+export type { SelectedLists } from './shared/pages.js'
 export { type HeadRange, headRanges, type RowSource, type SampledRows } from './shared/sampled-rows.js'
+export { type SinkWindowLists, sinkWindowLists } from './sink-window-lists/sink-window-lists.js'
 export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'
 export {
   type PagedAttend,

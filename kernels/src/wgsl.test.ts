@@ -1,9 +1,9 @@
 import type { KernelSource } from '@sparse-attention/core'
 import { expect, test } from 'vitest'
-import { emitAntidiagonalScores } from './antidiagonal-scores/emit.js'
+import { emitAntidiagonalStatistics } from './antidiagonal-statistics/emit.js'
 import { emitBitmapToList } from './bitmap-to-list/emit.js'
 import { emitBlockPool } from './block-pool/emit.js'
-import { emitBlockSums } from './block-sums/emit.js'
+import { emitBlockWeights } from './block-weights/emit.js'
 import { emitColumnSums } from './column-sums/emit.js'
 import { emitAppendRows } from './contiguous-kv-cache/emit.js'
 import { emitSortHistogram, emitSortScatter } from './counting-sort/emit.js'
@@ -23,7 +23,6 @@ import { emitPooledScores } from './pooled-scores/emit.js'
 import { emitQuantizeKeys } from './quantize-keys/emit.js'
 import { emitQuantizedScores } from './quantized-scores/emit.js'
 import { emitSortKeys } from './radix-sort/emit.js'
-import { emitRowSoftmax } from './row-softmax/emit.js'
 import { emitRowStatistics } from './row-statistics/emit.js'
 import { emitSampledScores } from './sampled-scores/emit.js'
 import { emitSegmentedMean } from './segmented-mean/emit.js'
@@ -47,9 +46,9 @@ const examples: Record<string, KernelSource> = {
   'flash-attention-stripe.portable': emitPortable({ ...half, plan: 'stripe' }),
   'split-attention.portable': emitSplitAttention(half),
   'merge-attention.portable': emitMergeAttention({ ...half, statistics: 'lse' }),
-  'antidiagonal-scores.portable': emitAntidiagonalScores({ ...half, stride: 16 }),
+  'antidiagonal-statistics.portable': emitAntidiagonalStatistics({ ...half, stride: 16, block: 128 }),
   'pooled-scores.portable': emitPooledScores(example),
-  'row-softmax.portable': emitRowSoftmax(true),
+  'block-weights.portable': emitBlockWeights({ causal: true, stride: 16, block: 128 }),
   'block-pool.portable': emitBlockPool({ ...half, mode: 'mean' }),
   'select-top-p.portable': emitSelectTopP(true),
   'select-top-k.portable': emitSelectTopK({ causal: true, invocations: 64, perHead: false }),
@@ -67,7 +66,7 @@ test('kernels fit the default limits of WebGPU', () => {
   const heads = [8, 64, 72, 80, 96, 128, 192, 256]
   const every = [
     ...Object.values(examples),
-    emitBlockSums(),
+    emitBlockWeights({ causal: false, stride: 4, block: 128 }),
     emitForcedBlocks(true),
     emitAppendRows(),
     emitScanReduce(),

@@ -1,8 +1,8 @@
 import type { Mutation } from '../mutation.js'
 
-const antidiagonal = 'kernels/src/antidiagonal-scores'
-const softmax = 'kernels/src/row-softmax'
-const sums = 'kernels/src/block-sums'
+const antidiagonal = 'kernels/src/antidiagonal-statistics'
+const part = 'kernels/src/shared/softmax-part.ts'
+const weights = 'kernels/src/block-weights'
 const pool = 'kernels/src/block-pool'
 const pooled = 'kernels/src/pooled-scores'
 
@@ -13,48 +13,48 @@ export const estimates: readonly Mutation[] = [
     file: `${antidiagonal}/emit.ts`,
     find: '* STRIDE + STRIDE - 1u - r',
     replace: '* STRIDE + r',
-    caughtBy: { file: `${antidiagonal}/antidiagonal-scores.gpu.test.ts`, name: 'f32 GQA 2 equals' },
+    caughtBy: { file: `${antidiagonal}/antidiagonal-statistics.gpu.test.ts`, name: 'grouped heads, batch 2, f32' },
   },
   {
     id: 'antidiagonal-scale',
     mistake: 'Antidiagonal sums are not divided by the stride.',
-    file: `${antidiagonal}/antidiagonal-scores.ts`,
+    file: `${antidiagonal}/antidiagonal-statistics.ts`,
     find: 'scale: frame.scale / stride,',
     replace: 'scale: frame.scale,',
-    caughtBy: { file: `${antidiagonal}/antidiagonal-scores.gpu.test.ts`, name: 'f32 GQA 2 equals' },
+    caughtBy: { file: `${antidiagonal}/antidiagonal-statistics.gpu.test.ts`, name: 'grouped heads, batch 2, f32' },
   },
   {
     id: 'softmax-nan',
-    mistake: 'NaN scores get weight in a row of nothing else.',
-    file: `${softmax}/emit.ts`,
-    find: 'select(exp(max(x - top, -1000.0)), 0.0, x ==',
-    replace: 'select(exp(max(x - top, -1000.0)), 1.0, x ==',
-    caughtBy: { file: `${softmax}/row-softmax.gpu.test.ts`, name: 'a NaN weighs nothing' },
+    mistake: 'NaN scores get weight in a block of nothing else.',
+    file: part,
+    find: 'select(terms, vec4<f32>(), scores ==',
+    replace: 'select(terms, vec4<f32>(1.0), scores ==',
+    caughtBy: { file: `${antidiagonal}/antidiagonal-statistics.gpu.test.ts`, name: 'a NaN weighs nothing' },
   },
   {
     id: 'softmax-causal-off-by-one',
     mistake: 'Softmax leaves out the last column that a row sees.',
-    file: `${softmax}/emit.ts`,
-    find: 'last_key >= 0) + 1, 0,',
-    replace: 'last_key >= 0), 0,',
-    caughtBy: { file: `${softmax}/row-softmax.gpu.test.ts`, name: 'equals float64, causal true' },
+    file: `${antidiagonal}/emit.ts`,
+    find: 'u + 1u, u.columns)',
+    replace: 'u, u.columns)',
+    caughtBy: { file: `${antidiagonal}/antidiagonal-statistics.gpu.test.ts`, name: 'stride 4, blocks of 64, causal' },
     everyRun: true,
   },
   {
-    id: 'softmax-invisible-cells',
-    mistake: 'Columns that a row does not see keep their scores.',
-    file: `${softmax}/emit.ts`,
-    find: 'select(0.0, scores[start + c] * inverse, c < visible)',
-    replace: 'select(scores[start + c], scores[start + c] * inverse, c < visible)',
-    caughtBy: { file: `${softmax}/row-softmax.gpu.test.ts`, name: 'equals float64, causal true' },
+    id: 'weights-of-unseen-blocks',
+    mistake: 'Key blocks that a row does not see take part in its softmax.',
+    file: `${weights}/emit.ts`,
+    find: 'u + 1u, u.key_blocks)',
+    replace: 'u + 2u, u.key_blocks)',
+    caughtBy: { file: `${weights}/block-weights.gpu.test.ts`, name: 'chunk by chunk' },
   },
   {
-    id: 'block-sums-chunk',
-    mistake: 'Every chunk of block sums is written over the first.',
-    file: `${sums}/emit.ts`,
-    find: '* u.query_blocks + u.first_block_row + a)',
-    replace: '* u.query_blocks + a)',
-    caughtBy: { file: `${sums}/block-sums.gpu.test.ts`, name: 'written chunk by chunk' },
+    id: 'block-weights-chunk',
+    mistake: 'Weights of every chunk of rows are written over the first.',
+    file: `${weights}/emit.ts`,
+    find: '* u.query_blocks + u.first_row /',
+    replace: '* u.query_blocks + 0u /',
+    caughtBy: { file: `${weights}/block-weights.gpu.test.ts`, name: 'chunk by chunk' },
   },
   {
     id: 'pool-short-block',

@@ -1,14 +1,13 @@
 import { type Dispatch, defineMethod, type MethodFactory, type OptionValue } from '@sparse-attention/core'
 import {
-  antidiagonalScores,
-  blockSums,
+  antidiagonalStatistics,
+  blockWeights,
   chunkBytes,
   chunkRows,
   flashAttention,
   forcedBlocks,
   newBlockPlan,
   perHeadTable,
-  rowSoftmax,
   selectTopP,
 } from '@sparse-attention/kernels'
 
@@ -21,8 +20,8 @@ export interface XAttentionOptions extends Readonly<Record<string, OptionValue>>
   readonly blockSize: number
 }
 
-/** Scores kept in scratch at once; longer inputs are estimated in chunks of rows. */
-const SCORE_BYTES = 64 * 2 ** 20
+/** Statistics kept in scratch at once, what one binding holds anywhere; longer inputs are estimated in chunks of rows. */
+const STATISTICS_BYTES = 128 * 2 ** 20
 
 /**
  * XAttention: an antidiagonal crosses every vertical and slash line of a tile, so sums along strided antidiagonals rank
@@ -63,10 +62,9 @@ export const xattention: MethodFactory<XAttentionOptions> = defineMethod<XAttent
 
   async create(runtime, config, { threshold, stride, blockSize }) {
     const { causal, queryHeads } = config
-    const [scores, softmax, sums, forced, select, attend] = await Promise.all([
-      antidiagonalScores(runtime, config, stride),
-      rowSoftmax(runtime, causal, stride),
-      blockSums(runtime, stride, blockSize),
+    const [score, weigh, forced, select, attend] = await Promise.all([
+      antidiagonalStatistics(runtime, config, stride, blockSize),
+      blockWeights(runtime, causal, stride, blockSize),
       forcedBlocks(runtime, causal, { sinkBlocks: causal ? 1 : 0, diagonal: causal }),
       selectTopP(runtime, causal),
       flashAttention(runtime, config),
@@ -82,15 +80,14 @@ export const xattention: MethodFactory<XAttentionOptions> = defineMethod<XAttent
         const queryBlocks = Math.ceil(frame.queryLength / blockSize)
         const keyBlocks = Math.ceil(frame.keyLength / blockSize)
         const rows = Math.ceil(frame.queryLength / stride)
-        const columns = Math.ceil(frame.keyLength / stride)
-        const chunks = chunkRows(rows, columns, blockSize / stride, heads, SCORE_BYTES)
+        // Two numbers for each row and key block.
+        const chunks = chunkRows(rows, 2 * keyBlocks, blockSize / stride, heads, STATISTICS_BYTES)
 
-        const cells = frame.scratch(chunkBytes(heads, chunks[0]!))
+        const statistics = frame.scratch(chunkBytes(heads, chunks[0]!))
         const weights = frame.scratch(heads * queryBlocks * keyBlocks * 4)
         const estimate: Dispatch[] = chunks.flatMap((chunk) => [
-          scores(frame, chunk, cells),
-          softmax(frame, chunk, cells),
-          sums(frame, chunk, cells, weights),
+          ...score(frame, chunk, statistics),
+          weigh(frame, chunk, statistics, weights),
         ])
         return { plan, dispatches: [...estimate, forced(plan), select(plan, weights, thresholds.slice, layer)] }
       },
