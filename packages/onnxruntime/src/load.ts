@@ -25,6 +25,12 @@ export interface LoadProgress {
   readonly step: string
 }
 
+/** How the caches of a model keep their tokens. */
+export interface CacheLayout {
+  /** Tokens of a page: `createCache` is given a `kvCache` with such pages. */
+  readonly pageSize: number
+}
+
 export interface LoadOptions {
   /**
    * Chooses for each attention of the model what computes it: a method, or 'keep' for onnxruntime-web's own. Methods for
@@ -50,9 +56,9 @@ export interface LoadOptions {
   /**
    * Keys and values of past tokens stay on our side, in a cache that `createCache` makes and each run is given, so that a
    * token costs the same however many came before. The inputs and outputs that hold past and present are no more. Default
-   * false: they are fed and returned, as in the file.
+   * false: they are fed and returned, as in the file. With `{ pageSize }`, methods are compiled for caches with such pages.
    */
-  readonly cache?: boolean
+  readonly cache?: boolean | CacheLayout
   /** Passed on to onnxruntime-web. Default `logSeverityLevel` 3: errors only. */
   readonly sessionOptions?: SessionOptions
   readonly signal?: AbortSignal
@@ -84,6 +90,8 @@ export interface LoadedModel {
   readonly location: (output: string) => OutputLocation
   /** Attentions whose past is in a cache. */
   readonly cached: readonly CachedAttention[]
+  /** Types of the values that pieces give, the graph's outputs among them. */
+  readonly types: ReadonlyMap<string, ValueType>
 }
 
 /** Reads, checks and cuts a model, then loads its pieces and compiles the methods; what fails leaves nothing behind. */
@@ -119,7 +127,7 @@ export async function loadModel(
   const { engine, levels, host, location } = loader
   const { outputs } = graph
   const inputs = new Map([...graph.inputs].filter(([name]) => !graph.shapeInputs.has(name)))
-  return { engine, inputs, outputs, choices, levels, lastUse: cut.lastUse, host, location, cached }
+  return { engine, inputs, outputs, choices, levels, lastUse: cut.lastUse, host, location, cached, types: loader.types }
 }
 
 /** Frees sessions and compiled methods. */
@@ -192,7 +200,7 @@ class Loader {
   readonly levels: LoadedLevel[] = []
   readonly location: (output: string) => OutputLocation
   host: HostCheck
-  readonly #types = new Map<string, ValueType>()
+  readonly types = new Map<string, ValueType>()
   readonly #floats: ReadonlySet<string>
   #done = 0
 
@@ -213,12 +221,14 @@ class Loader {
 
   async load(): Promise<void> {
     await this.#loadHost()
+    const { cache } = this.options
+    const pageSize = typeof cache === 'object' ? cache.pageSize : undefined
     for (const [index, level] of this.cut.levels.entries()) {
       this.options.signal?.throwIfAborted()
       const name = `piece ${index + 1} of ${this.cut.levels.length}`
       const session = level.piece && (await this.#loadPiece(level, name))
       const attentions = level.attentions.map(
-        (cut) => new ReplacedAttention(this.runtime, cut, this.methods.get(cut.found)!),
+        (cut) => new ReplacedAttention(this.runtime, cut, this.methods.get(cut.found)!, pageSize),
       )
       const { inputs = [], outputs = [] } = level.piece ?? {}
       this.levels.push({ name, session, inputs, outputs, attentions })
@@ -250,9 +260,9 @@ class Loader {
   }
 
   async #loadPiece(level: Level, name: string): Promise<InferenceSession> {
-    const bytes = pieceModel(this.graph, level.piece!, this.#types)
+    const bytes = pieceModel(this.graph, level.piece!, this.types)
     const session = await this.engine.load(bytes, name, this.#onGpu(level))
-    for (const [value, type] of outputTypes(session)) this.#types.set(value, type)
+    for (const [value, type] of outputTypes(session)) this.types.set(value, type)
     return session
   }
 
@@ -266,9 +276,9 @@ class Loader {
   /** Compiles an attention where the file tells its head dim, and notes the type of its output. */
   async #prepare(attention: ReplacedAttention): Promise<void> {
     const { node, cut } = attention
-    const query = this.#types.get(cut.q)
+    const query = this.types.get(cut.q)
     if (!query) throw cannotCut(node.name, 'its query is not a tensor')
-    const types = [cut.q, cut.k, cut.v].map((value) => this.#types.get(value)?.elemType)
+    const types = [cut.q, cut.k, cut.v].map((value) => this.types.get(value)?.elemType)
     if (new Set(types).size > 1) {
       const names = types.map((type) => (type === undefined ? undefined : tensorTypeOf(type)) ?? 'unknown')
       throw cannotCut(node.name, `its query, key and value are ${names.join(', ')}, not of one type`)
@@ -282,7 +292,7 @@ class Loader {
     const length = query.dims?.length === 4 && q === 'BHLD' ? third : second
     const width = headDim === undefined ? undefined : out === 'BLE' ? headDim * node.queryHeads : headDim
     const dims = out === 'BHLD' ? [batch, ...heads, length, width] : [batch, length, ...heads, width]
-    this.#types.set(cut.output, { elemType: query.elemType, dims })
+    this.types.set(cut.output, { elemType: query.elemType, dims })
   }
 }
 

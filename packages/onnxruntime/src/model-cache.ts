@@ -1,4 +1,4 @@
-import { type ContiguousKVCache, type Runtime, SparseAttentionError } from '@sparse-attention/core'
+import { type KVCache, type KVCacheConfig, type Runtime, SparseAttentionError } from '@sparse-attention/core'
 import { contiguousKVCache } from '@sparse-attention/kernels'
 import type { Tensor } from 'onnxruntime-web'
 import type { Ort } from './ort.js'
@@ -10,6 +10,11 @@ export interface ModelCacheOptions {
   readonly capacity: number
   /** Sequences, all of one length. Default 1. */
   readonly batch?: number
+  /**
+   * Makes the memory of one layer. Default: `contiguousKVCache`. With one whose tokens lie in pages, methods read the pages; a
+   * method that cannot is given a prompt's own keys and values, which works as long as the cache is empty.
+   */
+  readonly kvCache?: (runtime: Runtime, config: Required<KVCacheConfig>) => KVCache | Promise<KVCache>
 }
 
 /**
@@ -17,8 +22,10 @@ export interface ModelCacheOptions {
  * filled by `run`. A run that fails or is cancelled leaves it as it was.
  */
 export class ModelCache implements Disposable {
-  readonly #layers: ReadonlyMap<number, { readonly attention: CachedAttention; readonly cache: ContiguousKVCache }>
+  readonly #layers: ReadonlyMap<number, { readonly attention: CachedAttention; readonly cache: KVCache }>
   #length = 0
+  #unread: readonly number[] = []
+  #busy = false
   #disposed = false
 
   private constructor(
@@ -26,7 +33,7 @@ export class ModelCache implements Disposable {
     readonly owner: readonly CachedAttention[],
     readonly batch: number,
     readonly capacity: number,
-    layers: readonly ContiguousKVCache[],
+    layers: readonly KVCache[],
   ) {
     this.#layers = new Map(owner.map((attention, i) => [attention.found.node.layer, { attention, cache: layers[i]! }]))
   }
@@ -35,12 +42,12 @@ export class ModelCache implements Disposable {
   static async create(
     runtime: Runtime,
     attentions: readonly CachedAttention[],
-    { batch = 1, capacity }: ModelCacheOptions,
+    { batch = 1, capacity, kvCache = contiguousKVCache }: ModelCacheOptions,
   ): Promise<ModelCache> {
-    const layers: ContiguousKVCache[] = []
+    const layers: KVCache[] = []
     try {
       for (const { kvHeads, headDim, dtype } of attentions) {
-        layers.push(await contiguousKVCache(runtime, { batch, kvHeads, headDim, dtype, capacity }))
+        layers.push(await kvCache(runtime, { batch, kvHeads, headDim, dtype, capacity }))
       }
     } catch (error) {
       for (const layer of layers) layer.dispose()
@@ -68,11 +75,12 @@ export class ModelCache implements Disposable {
       })
     }
     this.#length = length
+    this.#unread = []
   }
 
   /** Forgets all tokens, and keeps the memory. Not while a run is under way. */
   reset(): void {
-    this.#length = 0
+    this.truncate(0)
   }
 
   /** Frees the memory. May be called twice; not while a run is under way. */
@@ -85,8 +93,46 @@ export class ModelCache implements Disposable {
     this.dispose()
   }
 
+  /** @internal Tokens that `generate` has written, and the model has not read yet: they come before the next prompt. */
+  get unread(): readonly number[] {
+    return this.#unread
+  }
+
+  set unread(tokens: readonly number[]) {
+    this.#unread = tokens
+  }
+
+  /**
+   * @internal Keeps other generations out until what it returns is called.
+   *
+   * @throws BUSY, DISPOSED
+   */
+  claim(): () => void {
+    this.#assertUsable()
+    if (this.#busy) {
+      throw new SparseAttentionError('BUSY', {
+        message: 'Another generation is under way on this cache.',
+        fix: 'Wait until its iterator is at its end, or make a second cache.',
+        where: 'cache',
+      })
+    }
+    this.#busy = true
+    return () => {
+      this.#busy = false
+    }
+  }
+
+  #assertUsable(): void {
+    if (!this.#disposed) return
+    throw new SparseAttentionError('DISPOSED', {
+      message: 'The cache is disposed.',
+      fix: 'Make a new one with createCache.',
+      where: 'cache',
+    })
+  }
+
   /** @internal The cache of an attention; undefined for one that has no past. */
-  layer(layer: number): ContiguousKVCache | undefined {
+  layer(layer: number): KVCache | undefined {
     return this.#layers.get(layer)?.cache
   }
 
@@ -96,13 +142,7 @@ export class ModelCache implements Disposable {
    * @throws DISPOSED
    */
   begin(ort: Ort): Record<string, Tensor> {
-    if (this.#disposed) {
-      throw new SparseAttentionError('DISPOSED', {
-        message: 'The cache is disposed.',
-        fix: 'Make a new one with createCache.',
-        where: 'cache',
-      })
-    }
+    this.#assertUsable()
     const shapes: Record<string, Tensor> = {}
     for (const { attention, cache } of this.#layers.values()) {
       cache.truncate(this.#length)
@@ -117,5 +157,6 @@ export class ModelCache implements Disposable {
     const lengths = [...this.#layers.values()].map(({ cache }) => cache.length)
     // Outputs that are asked for may leave layers out; such a run adds nothing.
     this.#length = Math.min(...lengths)
+    this.#unread = []
   }
 }

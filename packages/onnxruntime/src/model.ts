@@ -3,16 +3,22 @@ import type { Tensor } from 'onnxruntime-web'
 import type { AttentionNode } from './attention-node.js'
 import { BufferPool } from './buffer-pool.js'
 import { checkFeeds, checkOutputs } from './feeds.js'
+import { type Generation, type LanguageRunner, startGeneration } from './generate/generation.js'
+import { LanguageFeeds } from './generate/language-feeds.js'
+import { lastRow } from './generate/last-row.js'
+import { checkOptions, type GenerateOptions } from './generate/options.js'
 import type { HostFacts } from './host-check.js'
 import { type LoadedLevel, type LoadedModel, type LoadOptions, loadModel, release } from './load.js'
 import { ModelCache, type ModelCacheOptions } from './model-cache.js'
 import type { Ort, Provider } from './ort.js'
-import type { AttentionEvent, AttentionOutput, ReplacedAttention } from './replaced-attention.js'
+import type { AttentionEvent, AttentionMethod, AttentionOutput, ReplacedAttention } from './replaced-attention.js'
 import { Values } from './values.js'
 
 export interface ModelRunOptions {
   /** Where past tokens are, and the new ones go. Needed by, and only by, a model that is loaded with `cache: true`. */
   readonly cache?: ModelCache
+  /** In place of what was chosen when the model was loaded. Give the same object again: each is compiled once. */
+  readonly attention?: AttentionMethod
   /** Outputs to return. Default: all of the graph's. */
   readonly outputs?: readonly string[]
   /** Stops before the next piece or submit; the call rejects with the signal's reason and frees what it made. */
@@ -105,7 +111,12 @@ export class AttentionModel implements AsyncDisposable {
       attentions: choices.map(({ found: { node }, reason }) => {
         const ours = replaced.get(node.layer)
         if (!ours) return { node, prefill: 'keep', decode: 'keep', reason }
-        return { node: ours.node, prefill: ours.prefill.method.id, decode: ours.decode.method.id, reason }
+        return {
+          node: ours.node,
+          prefill: ours.methods.prefill.method.id,
+          decode: ours.methods.decode.method.id,
+          reason,
+        }
       }),
     }
   }
@@ -124,6 +135,41 @@ export class AttentionModel implements AsyncDisposable {
     const result = this.#lastRun.then(() => this.#run(feeds, options))
     this.#lastRun = result.catch(() => {})
     return result
+  }
+
+  /**
+   * Writes text: reads the prompt, then one token after another, each chosen from the logits of the one before. With a
+   * `cache`, the prompt goes on from the conversation that it holds.
+   *
+   * For a decoder-only model with the inputs `input_ids`, and where it has them `attention_mask`, `position_ids` and
+   * `num_logits_to_keep`, that is loaded with `cache: true`. Leaving the loop, an abort and an error leave the cache with all
+   * that was written up to there.
+   *
+   * @param prompt ids of tokens
+   * @throws INVALID_OPTION, INVALID_ARGUMENT, LIMIT_EXCEEDED, UNSUPPORTED, DISPOSED before any GPU work; the iterator rejects as
+   *   `run` does, and with BUSY while another generation uses the cache
+   */
+  generate(prompt: ArrayLike<number>, options: GenerateOptions = {}): Generation {
+    if (this.#disposed) throw disposed()
+    const { inputs, outputs, engine, cached, types } = this.#model
+    const checked = checkOptions(options)
+    if (cached.length === 0) throw wrongCache('The model is not loaded for a cache.', 'Load it with cache: true.')
+    if (checked.cache) this.#checkCache(checked.cache)
+    const feeds = new LanguageFeeds(engine.ort, inputs, outputs)
+    const size = types.get('logits')?.dims?.at(-1)
+    const runner: LanguageRunner = {
+      vocabularySize: typeof size === 'number' ? size : undefined,
+      createCache: (capacity) => this.createCache({ capacity }),
+      read: async (ids, cache, options) => {
+        const { logits } = await this.run(feeds.make(ids, cache.length), { ...options, cache, outputs: ['logits'] })
+        try {
+          return await lastRow(engine.runtime, logits!)
+        } finally {
+          logits!.dispose()
+        }
+      },
+    }
+    return startGeneration(runner, prompt, checked)
   }
 
   /** Waits for the run under way, then frees sessions, methods and buffers. May be called twice. */
@@ -189,7 +235,7 @@ export class AttentionModel implements AsyncDisposable {
     values: Values,
     facts: HostFacts,
     feeds: Readonly<Record<string, Tensor>>,
-    { signal, onAttention, cache }: ModelRunOptions,
+    { signal, onAttention, cache, attention: method }: ModelRunOptions,
   ): Promise<void> {
     const { q, k, v, output, found } = attention.cut
     const result = await attention.run({
@@ -197,6 +243,7 @@ export class AttentionModel implements AsyncDisposable {
       facts,
       pastLength: feeds[found.args.pastKey]?.dims[2] ?? 0,
       cache: cache?.layer(found.node.layer),
+      method,
       pool: this.#pool,
       signal,
       onAttention,

@@ -3,6 +3,7 @@ import {
   type ConfiguredMethod,
   type ContiguousKVCache,
   type DType,
+  type KVCache,
   type Plan,
   type Runtime,
   type SparseAttention,
@@ -28,10 +29,15 @@ export interface AttentionEvent {
   readonly node: AttentionNode
   /** Id of the method that ran. */
   readonly method: string
-  /** [batch, query_heads, query_length, head_dim], strided; k and v likewise with KV heads and key_length. */
+  /**
+   * [batch, query_heads, query_length, head_dim], strided; k and v likewise with KV heads and key_length. Where the keys lie in the
+   * pages of `cache`, k and v are those of the new tokens.
+   */
   readonly q: Tensor
   readonly k: Tensor
   readonly v: Tensor
+  /** What the attention read, where that was a paged cache. */
+  readonly cache?: KVCache
   readonly out: Tensor
   /** [batch, query_heads, query_length] f32, natural log. */
   readonly lse: Tensor
@@ -46,7 +52,9 @@ export interface AttentionCall {
   /** Tokens before the new ones, where that is fed; 0 without a past. */
   readonly pastLength: number
   /** Where past keys and values are, and the new ones go; undefined where k and v hold both. */
-  readonly cache: ContiguousKVCache | undefined
+  readonly cache: KVCache | undefined
+  /** In place of the methods chosen when the model was loaded. */
+  readonly method: AttentionMethod | undefined
   readonly pool: BufferPool
   readonly signal: AbortSignal | undefined
   readonly onAttention: ((event: AttentionEvent) => void | Promise<void>) | undefined
@@ -60,28 +68,48 @@ export interface AttentionOutput {
   readonly dims: readonly number[]
 }
 
-interface Compiled {
-  readonly prefill: SparseAttention
-  readonly decode: SparseAttention
+/** For calls of many tokens, and of one. */
+export interface MethodPair {
+  readonly prefill: ConfiguredMethod
+  readonly decode: ConfiguredMethod
+}
+
+/** A method for one kind of call leaves the other to exact attention. */
+export function methodPair(method: AttentionMethod): MethodPair {
+  const { prefill, decode } = 'method' in method ? { prefill: method, decode: method } : method
+  return {
+    prefill: prefill.method.capabilities.queryLength === 'one' ? exactPrefill : prefill,
+    decode: decode.method.capabilities.queryLength === 'many' ? exactDecode : decode,
+  }
+}
+
+/** One object each, so that it is compiled once. */
+const exactPrefill: ConfiguredMethod = dense()
+const exactDecode: ConfiguredMethod = dense({ kernel: 'split' })
+
+/** What is compiled into an attention besides the node's heads and scale. */
+interface Kind {
+  readonly headDim: number
+  readonly dtype: DType
+  /** A mask that a run is fed may be another than its form promised. */
+  readonly causal: boolean
+  readonly pageSize: number | undefined
 }
 
 /** An attention of the model that a method computes. */
 export class ReplacedAttention {
-  readonly prefill: ConfiguredMethod
-  readonly decode: ConfiguredMethod
-  /** By causality: a mask that a run is fed may be another than its form promised. */
-  readonly #compiled = new Map<boolean, Compiled>()
+  readonly methods: MethodPair
+  readonly #compiled = new Map<ConfiguredMethod, Map<string, Promise<SparseAttention>>>()
   #headDim: number | undefined
 
+  /** @param pageSize of the caches that it will be called with; undefined: they are contiguous, or there are none */
   constructor(
     private readonly runtime: Runtime,
     readonly cut: CutAttention,
     method: AttentionMethod,
+    private readonly pageSize?: number,
   ) {
-    const given = 'method' in method ? { prefill: method, decode: method } : method
-    // A method for one kind of call leaves the other to exact attention.
-    this.prefill = given.prefill.method.capabilities.queryLength === 'one' ? dense() : given.prefill
-    this.decode = given.decode.method.capabilities.queryLength === 'many' ? dense() : given.decode
+    this.methods = methodPair(method)
   }
 
   get node(): AttentionNode {
@@ -91,26 +119,36 @@ export class ReplacedAttention {
 
   /** Compiles for a head dim, which may be known before the first call. */
   async prepare(headDim: number, dtype: DType): Promise<void> {
-    await this.#compile(headDim, dtype, this.cut.found.node.causal)
+    const { prefill, decode } = this.methods
+    const { causal } = this.cut.found.node
+    for (const method of [prefill, decode]) {
+      await this.#compile(method, { headDim, dtype, causal, pageSize: this.#pageSizeFor(method) })
+    }
+    this.#headDim = headDim
   }
 
-  async #compile(headDim: number, dtype: DType, causal: boolean): Promise<Compiled> {
-    const known = this.#compiled.get(causal)
+  #pageSizeFor({ method }: ConfiguredMethod): number | undefined {
+    return method.capabilities.pages ? this.pageSize : undefined
+  }
+
+  #compile(method: ConfiguredMethod, { headDim, dtype, causal, pageSize }: Kind): Promise<SparseAttention> {
     // Another head dim or dtype than compiled for is refused by the attention itself.
+    const key = `${causal} ${pageSize}`
+    const kinds = this.#compiled.get(method) ?? new Map<string, Promise<SparseAttention>>()
+    this.#compiled.set(method, kinds)
+    const known = kinds.get(key)
     if (known) return known
     const { queryHeads, kvHeads, scale } = this.cut.found.node
-    const config = { queryHeads, kvHeads, headDim, dtype, causal, ...(scale === undefined ? {} : { scale }) }
-    const prefill = await this.runtime.use(this.prefill, config)
-    try {
-      const decode = this.decode === this.prefill ? prefill : await this.runtime.use(this.decode, config)
-      this.#headDim = headDim
-      const compiled = { prefill, decode }
-      this.#compiled.set(causal, compiled)
-      return compiled
-    } catch (error) {
-      prefill.dispose()
-      throw error
-    }
+    const config = { queryHeads, kvHeads, headDim, dtype, causal }
+    const made = this.runtime.use(method, {
+      ...config,
+      ...(scale !== undefined && { scale }),
+      ...(pageSize !== undefined && { pageSize }),
+    })
+    kinds.set(key, made)
+    // What failed is tried again.
+    made.catch(() => kinds.delete(key))
+    return made
   }
 
   /**
@@ -122,9 +160,14 @@ export class ReplacedAttention {
     const { tensors, pool, signal, onAttention, cache } = call
     const { node } = this.cut.found
     const shape = callShape(this.cut, call)
-    const { batch, queryLength, headDim, dtype } = shape
-    const { prefill, decode } = await this.#compile(headDim, dtype, shape.causal)
-    const attention = queryLength === 1 ? decode : prefill
+    const { batch, queryLength, headDim, dtype, causal } = shape
+    const { prefill, decode } = call.method ? methodPair(call.method) : this.methods
+    const method = queryLength === 1 ? decode : prefill
+    const paged = cache?.layout === 'paged'
+    const pageSize = paged ? this.#pageSizeFor(method) : undefined
+    if (paged && pageSize === undefined && cache.length > 0) throw needsPages(node.name, method)
+    const attention = await this.#compile(method, { headDim, dtype, causal, pageSize })
+    this.#headDim = headDim
     const taken: GPUBuffer[] = []
     const take = (sizeBytes: number) => {
       const buffer = pool.take(sizeBytes)
@@ -142,24 +185,27 @@ export class ReplacedAttention {
         const { axes, layout } = axesOf(dims, heads, layouts[part])!
         return viewHeads(this.#onGpu(tensors[part], take), dtype, axes, layout, length)
       }
-      const keys = cache ? this.#append(cache, view('k'), view('v'), shape.keyLength) : undefined
-      const call = {
+      const shown = cache ? undefined : shape.keyLength
+      const given = { k: view('k', shown), v: view('v', shown) }
+      if (cache) this.#append(cache, given.k, given.v)
+      const held = cache && !paged ? heldKeys(cache as ContiguousKVCache, shape.keyLength) : given
+      const outputs = {
         q: view('q'),
-        k: keys?.k ?? view('k', shape.keyLength),
-        v: keys?.v ?? view('v', shape.keyLength),
         out: viewHeads(buffer, dtype, out, layouts.out),
         lse: tensorView(take(batch * node.queryHeads * queryLength * 4), 'f32', [batch, node.queryHeads, queryLength]),
       }
+      const pages = pageSize === undefined ? undefined : cache
       if (onAttention) await this.runtime.idle()
       const start = performance.now()
       const { plan } = await attention.run(
-        { ...call, context: { layer: node.layer } },
+        { ...outputs, ...(pages ? { cache: pages } : held), context: { layer: node.layer } },
         signal === undefined ? {} : { signal },
       )
       if (onAttention) {
         await this.runtime.idle()
         const attentionMs = performance.now() - start
-        await onAttention({ node: this.node, method: attention.id, ...call, plan, attentionMs })
+        const event = { node: this.node, method: attention.id, ...outputs, ...held, plan, attentionMs }
+        await onAttention(pages ? { ...event, cache: pages } : event)
       }
       return { buffer, dtype, dims }
     } catch (error) {
@@ -170,22 +216,12 @@ export class ReplacedAttention {
     }
   }
 
-  /** Puts new keys and values behind those held, and shows as many as the attention sees. */
-  #append(
-    cache: ContiguousKVCache,
-    k: Tensor,
-    v: Tensor,
-    keyLength: number,
-  ): { readonly k: Tensor; readonly v: Tensor } {
+  /** Puts new keys and values behind those held. */
+  #append(cache: KVCache, k: Tensor, v: Tensor): void {
     const { device } = this.runtime
     const encoder = device.createCommandEncoder({ label: `append to the KV cache of ${this.node.name}` })
     cache.append(encoder, k, v)
     device.queue.submit([encoder.finish()])
-    const seen = (held: Tensor) => {
-      const [batch, heads, , headDim] = held.shape as readonly [number, number, number, number]
-      return { ...held, shape: [batch, heads, keyLength, headDim] }
-    }
-    return { k: seen(cache.keys()), v: seen(cache.values()) }
   }
 
   /** The tensor's buffer; what lies on the CPU is uploaded. */
@@ -198,12 +234,28 @@ export class ReplacedAttention {
   }
 
   dispose(): void {
-    for (const { prefill, decode } of this.#compiled.values()) {
-      prefill.dispose()
-      decode.dispose()
+    for (const kinds of this.#compiled.values()) {
+      for (const made of kinds.values()) made.then((attention) => attention.dispose()).catch(() => {})
     }
     this.#compiled.clear()
   }
+}
+
+/** As many of the tokens held as the attention sees. */
+function heldKeys(cache: ContiguousKVCache, keyLength: number): { readonly k: Tensor; readonly v: Tensor } {
+  const seen = (held: Tensor) => {
+    const [batch, heads, , headDim] = held.shape as readonly [number, number, number, number]
+    return { ...held, shape: [batch, heads, keyLength, headDim] }
+  }
+  return { k: seen(cache.keys()), v: seen(cache.values()) }
+}
+
+function needsPages(node: string, { method }: ConfiguredMethod): SparseAttentionError {
+  return new SparseAttentionError('UNSUPPORTED', {
+    message: `Node ${node} has past keys in pages, which ${method.id} cannot read.`,
+    fix: 'Choose a method whose capabilities have pages, empty the cache first, or use one that is contiguous.',
+    where: node,
+  })
 }
 
 interface CallShape {
