@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 const require: NodeJS.Require = createRequire(import.meta.url)
+
+/** Where this package lies. */
+export const packageFolder: string = dirname(require.resolve('../package.json'))
 
 /** Version of this package. The path is right from `src` and from `dist`. */
 export const cliVersion: string = (require('../package.json') as { version: string }).version

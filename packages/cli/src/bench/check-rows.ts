@@ -41,7 +41,7 @@ export function errorOfRows(
   { causal, scale, seed }: { readonly causal: boolean; readonly scale: number; readonly seed: number },
   { out, lse, plan }: CheckedAnswer,
 ): number {
-  const { queryHeads, queryLength, keyLength, headDim } = input
+  const { queryHeads, kvHeads, queryLength, keyLength, headDim } = input
   const rows = chooseRows(input, new Random(seed))
   if (plan) {
     forEachPlanRows(plan, ({ batch, head, firstRow, endRow, keys }) => {
@@ -53,7 +53,11 @@ export function errorOfRows(
   let [difference, magnitude, lseDifference] = [0, 0, 0]
   for (const row of rows) {
     const end = causal ? Math.min(keyLength, row.row + keyLength - queryLength + 1) : keyLength
-    const exact = attendRow(input, row, end, scale)
+    const kvHead = Math.floor((row.head * kvHeads) / queryHeads)
+    const queryAt = ((row.batch * queryLength + row.row) * queryHeads + row.head) * headDim
+    const keyAt = (key: number) => ((row.batch * keyLength + key) * kvHeads + kvHead) * headDim
+    const query = input.q.subarray(queryAt, queryAt + headDim)
+    const exact = attendRow(query, { k: input.k, v: input.v, at: keyAt }, row.keys, end, scale)
     const at = (row.batch * queryHeads + row.head) * queryLength + row.row
     for (let d = 0; d < headDim; d++) {
       difference += (out[at * headDim + d]! - exact.out[d]!) ** 2
@@ -65,7 +69,7 @@ export function errorOfRows(
 }
 
 /** The larger one; NaN is the largest. */
-function worst(a: number, b: number): number {
+export function worst(a: number, b: number): number {
   return Number.isNaN(a) || Number.isNaN(b) ? Number.NaN : Math.max(a, b)
 }
 
@@ -85,23 +89,37 @@ function chooseRows({ batch, queryHeads, queryLength, keyLength }: BenchInput, r
   return [...corners, ...others].map(([b, head, row]) => ({ batch: b!, head: head!, row: row!, keys: [0, keyLength] }))
 }
 
-function attendRow(
-  { queryHeads, kvHeads, queryLength, keyLength, headDim, q, k, v }: BenchInput,
-  { batch, head, row, keys }: Row,
+/** Keys and values of one head, wherever they lie in their arrays. */
+export interface HeadMemory {
+  readonly k: Float32Array
+  readonly v: Float32Array
+  /** Where the first number of a key's row stands. */
+  at(key: number): number
+}
+
+/**
+ * One row of attention in float64.
+ *
+ * @param query [D]
+ * @param keys first and end of ranges of keys that it attends to
+ * @param end keys before it are visible
+ */
+export function attendRow(
+  query: Float32Array,
+  { k, v, at }: HeadMemory,
+  keys: readonly number[],
   end: number,
   scale: number,
 ): { readonly out: Float64Array; readonly lse: number } {
-  const kvHead = Math.floor((head * kvHeads) / queryHeads)
-  const queryAt = ((batch * queryLength + row) * queryHeads + head) * headDim
-  const keyAt = (key: number) => ((batch * keyLength + key) * kvHeads + kvHead) * headDim
+  const headDim = query.length
   const out = new Float64Array(headDim)
   let top = Number.NEGATIVE_INFINITY
   let sum = 0
   for (let range = 0; range < keys.length; range += 2) {
     for (let key = keys[range]!; key < Math.min(keys[range + 1]!, end); key++) {
-      const at = keyAt(key)
+      const from = at(key)
       let score = 0
-      for (let d = 0; d < headDim; d++) score += q[queryAt + d]! * k[at + d]!
+      for (let d = 0; d < headDim; d++) score += query[d]! * k[from + d]!
       score *= scale
       if (score > top) {
         const rescale = Math.exp(top - score)
@@ -111,7 +129,7 @@ function attendRow(
       }
       const weight = Math.exp(score - top)
       sum += weight
-      for (let d = 0; d < headDim; d++) out[d]! += weight * v[at + d]!
+      for (let d = 0; d < headDim; d++) out[d]! += weight * v[from + d]!
     }
   }
   if (sum > 0) for (let d = 0; d < headDim; d++) out[d]! /= sum

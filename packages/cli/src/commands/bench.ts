@@ -19,14 +19,14 @@ import {
   type MeasureOptions,
   measureMethod,
   measurePeer,
-  peerName,
   samplesOf,
 } from '../bench/measure.js'
 import { type BenchReport, formatMarkdown, formatReport } from '../bench/report.js'
+import { benchVersions, commandLine } from '../bench/versions.js'
 import { chooseMethods, configure } from '../compare/choose-methods.js'
 import { checkWritable, writeAtomically } from '../files.js'
-import { cliVersion, installedVersion } from '../package-info.js'
 import type { Output } from '../terminal.js'
+import { benchTableCommand } from './bench-table.js'
 import { integer } from './integer.js'
 
 interface BenchOptions {
@@ -50,30 +50,35 @@ interface BenchOptions {
 }
 
 export function benchCommand(output: (json: boolean) => Output): Command {
-  return new Command('bench')
-    .description('time methods on made-up tensors, beside dense and the attention of onnxruntime-web')
-    .option('--lengths <n,n,...>', 'tokens of queries and keys (default: 1024,4096; on the CPU 128,256)', lengthList)
-    .option('--methods <a,b,...>', 'methods of `methods`; dense is always there', 'xattention')
-    .option('--option <method.name=value...>', 'options of a method')
-    .option('--scaled', "where options are not given, take each method's budgets for the length, not its defaults")
-    .option('--tiers <a,b,...>', 'kernels to use: auto, all, or a list', 'auto')
-    .option('--batch <n>', 'batch', integer(1), 1)
-    .option('--heads <n>', 'query heads (default: 8; on the CPU 2)', integer(1))
-    .option('--kv-heads <n>', 'KV heads (default: as many as query heads)', integer(1))
-    .option('--head-dim <n>', 'size of a head', integer(1), 64)
-    .addOption(new Option('--dtype <dtype>', 'of q, k, v and output').choices(['f32', 'f16']).default('f32'))
-    .option('--causal', 'query i sees keys j ≤ i')
-    .addOption(new Option('--input <kind>', 'what q and k hold').choices(inputKinds).default('stripes'))
-    .option('--seed <n>', 'of the inputs', integer(0), 1)
-    .option('--samples <n>', 'samples that count, of each contender', integer(1), 15)
-    .option('--no-peer', 'leave onnxruntime-web out')
-    .option('--markdown <file>', 'also write the table as Markdown')
-    .option('--json', 'print one JSON object')
-    .action(async (options: BenchOptions, command: Command) => {
-      const out = output(options.json === true)
-      const report = await bench(options, out, commandLine(command))
-      out.result(report, formatReport(report))
-    })
+  return (
+    new Command('bench')
+      .addCommand(benchTableCommand(output))
+      // Else the options of `bench table` that have the same names would be taken for those of `bench`.
+      .enablePositionalOptions()
+      .description('time methods on made-up tensors, beside dense and the attention of onnxruntime-web')
+      .option('--lengths <n,n,...>', 'tokens of queries and keys (default: 1024,4096; on the CPU 128,256)', lengthList)
+      .option('--methods <a,b,...>', 'methods of `methods`; dense is always there', 'xattention')
+      .option('--option <method.name=value...>', 'options of a method')
+      .option('--scaled', "where options are not given, take each method's budgets for the length, not its defaults")
+      .option('--tiers <a,b,...>', 'kernels to use: auto, all, or a list', 'auto')
+      .option('--batch <n>', 'batch', integer(1), 1)
+      .option('--heads <n>', 'query heads (default: 8; on the CPU 2)', integer(1))
+      .option('--kv-heads <n>', 'KV heads (default: as many as query heads)', integer(1))
+      .option('--head-dim <n>', 'size of a head', integer(1), 64)
+      .addOption(new Option('--dtype <dtype>', 'of q, k, v and output').choices(['f32', 'f16']).default('f32'))
+      .option('--causal', 'query i sees keys j ≤ i')
+      .addOption(new Option('--input <kind>', 'what q and k hold').choices(inputKinds).default('stripes'))
+      .option('--seed <n>', 'of the inputs', integer(0), 1)
+      .option('--samples <n>', 'samples that count, of each contender', integer(1), 15)
+      .option('--no-peer', 'leave onnxruntime-web out')
+      .option('--markdown <file>', 'also write the table as Markdown')
+      .option('--json', 'print one JSON object')
+      .action(async (options: BenchOptions, command: Command) => {
+        const out = output(options.json === true)
+        const report = await bench(options, out, commandLine(command))
+        out.result(report, formatReport(report))
+      })
+  )
 }
 
 function lengthList(text: string): number[] {
@@ -132,7 +137,7 @@ async function bench(options: BenchOptions, out: Output, command: string): Promi
       ceilings,
       results,
       adapter: describeAdapter(first),
-      versions: versions(),
+      versions: benchVersions(),
       date: new Date().toISOString().slice(0, 10),
       markdown: options.markdown ?? null,
     }
@@ -190,15 +195,4 @@ function chooseTiers(list: string, { tierReports, tier }: Runtime): Tier[] {
     fix: `Use auto, all, or some of ${tiers.join(',')}.`,
     where: 'tiers',
   })
-}
-
-function versions(): Record<string, string | null> {
-  const packages = ['webgpu', peerName].map((name) => [name, installedVersion(name) ?? null])
-  return { node: process.versions.node, '@sparse-attention/cli': cliVersion, ...Object.fromEntries(packages) }
-}
-
-/** What was typed, to be written beside the figures. */
-function commandLine(command: Command): string {
-  const root = command.parent as (Command & { rawArgs?: readonly string[] }) | null
-  return ['sparse-attention', ...(root?.rawArgs ?? [])].join(' ')
 }

@@ -1,0 +1,142 @@
+import { type ConfiguredMethod, recall, SparseAttentionError } from '@sparse-attention/core'
+import { dense } from '@sparse-attention/kernels'
+import { aShape, minferenceBlockSparse, minferenceVerticalSlash, xattention } from '@sparse-attention/prefill'
+import type { Timing } from '../samples.js'
+import { type PlanSize, planPairs, randomBlocks, randomColumns } from './plans.js'
+import { NotMeasured } from './row.js'
+import { bands, planningAlone } from './rows/planning.js'
+import { measurePlan } from './rows/plans.js'
+import { recordAttention } from './timing.js'
+import type { Workbench } from './workbench.js'
+
+/** A point of a chart. */
+export interface SeriesPoint {
+  /** Words with slashes, such as `series/length/xattention/16384`: what `--rows` matches. */
+  readonly name: string
+  readonly chart: 'length' | 'density'
+  readonly series: string
+  /** Tokens, or the density asked for. */
+  readonly x: number
+  readonly status: 'measured' | 'wrong result' | 'not available'
+  readonly reason: string | null
+  readonly checkedError: number | null
+  readonly density: number | null
+  readonly recall: number | null
+  /** Planning and attending. */
+  readonly total: Timing | null
+  readonly planning: Timing | null
+  /** Of dense in turn with it. */
+  readonly dense: Timing | null
+}
+
+type Found = Omit<SeriesPoint, 'name' | 'chart' | 'series' | 'x' | 'status' | 'reason'>
+
+/** How to measure one point. */
+export interface SeriesEntry extends Pick<SeriesPoint, 'name' | 'chart' | 'series' | 'x'> {
+  measure(bench: Workbench): Promise<Found>
+}
+
+export const seriesLengths: readonly number[] = [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072]
+const densities = [0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1]
+
+/** Methods with their budgets for the length, causal, on prompts with planted bands. */
+const methods: readonly [name: string, method: (length: number) => ConfiguredMethod][] = [
+  ['dense', () => dense()],
+  ['xattention', (length) => xattention({ stride: 16, blockSize: length < 8192 ? 64 : 128 })],
+  ['minference-vertical-slash', (length) => minferenceVerticalSlash(minferenceVerticalSlash.definition.scaled(length))],
+  ['minference-block-sparse', (length) => minferenceBlockSparse(minferenceBlockSparse.definition.scaled(length))],
+  ['a-shape', (length) => aShape(aShape.definition.scaled(length))],
+]
+
+async function measureLength(
+  bench: Workbench,
+  method: (length: number) => ConfiguredMethod,
+  length: number,
+): Promise<Found> {
+  const shape = bench.shape(length)
+  const configured = method(shape.keyLength)
+  using attention = await bench.use(configured, shape, true)
+  using tensors = await bench.tensors(shape, bands)
+  const isDense = configured.method.id === dense.definition.id
+  const { error, plan, host } = await bench.checked(attention, tensors)
+  using _ = plan
+  if (isDense) {
+    const times = await bench.time({ total: recordAttention(attention, tensors) })
+    return { checkedError: error, density: 1, recall: 1, total: times.total, planning: null, dense: times.total }
+  }
+  const lse = await bench.runtime.read(tensors.lse)
+  using planning = await bench.use(planningAlone(configured), shape, true)
+  using baseline = await bench.use(dense(), shape, true)
+  await bench.checked(baseline, tensors)
+  const denseLse = await bench.runtime.read(tensors.lse)
+  const times = await bench.time({
+    total: recordAttention(attention, tensors),
+    planning: recordAttention(planning, tensors),
+    dense: recordAttention(baseline, tensors),
+  })
+  const { kept, visible } = host ? planPairs(host) : { kept: 1, visible: 1 }
+  return { checkedError: error, density: kept / visible, recall: recall(lse, denseLse), ...times }
+}
+
+const handmade: readonly [
+  name: string,
+  make: (size: PlanSize, density: number, seed: number) => Parameters<typeof planPairs>[0],
+][] = [
+  ['blocks of 128', (size, density, seed) => randomBlocks(size, 128, density, seed)],
+  ['blocks of 64', (size, density, seed) => randomBlocks(size, 64, density, seed)],
+  ['single columns', (size, density, seed) => randomColumns(size, 128, density, seed)],
+]
+
+export const series: readonly SeriesEntry[] = [
+  ...methods.flatMap(([name, method]) =>
+    seriesLengths.map(
+      (length): SeriesEntry => ({
+        ...{ name: `series/length/${name}/${length}`, chart: 'length', series: name, x: length },
+        measure: (bench) => measureLength(bench, method, length),
+      }),
+    ),
+  ),
+  ...handmade.flatMap(([name, make]) =>
+    densities.map(
+      (density): SeriesEntry => ({
+        ...{ name: `series/density/${name}/${density}`, chart: 'density', series: name, x: density },
+        async measure(bench) {
+          const {
+            times,
+            checkedError,
+            density: found,
+          } = await measurePlan(bench, false, (size, seed) => make(size, density, seed))
+          return {
+            ...{ checkedError, density: found, recall: null },
+            ...{ total: times.sparse!, planning: null, dense: times.dense! },
+          }
+        },
+      }),
+    ),
+  ),
+]
+
+/** Measures one point, whatever comes of it. */
+export async function measurePoint(bench: Workbench, entry: SeriesEntry): Promise<SeriesPoint> {
+  const { measure, ...named } = entry
+  try {
+    return { ...named, status: 'measured', reason: null, ...(await measure(bench)) }
+  } catch (error) {
+    const { status, reason, checkedError } = excuse(bench, error)
+    const nothing = { density: null, recall: null, total: null, planning: null, dense: null }
+    return { ...named, status, reason, checkedError, ...nothing }
+  }
+}
+
+/** Why something has no figure; rethrows what must end the run. */
+export function excuse(
+  bench: Workbench,
+  error: unknown,
+): { readonly status: NotMeasured['status']; readonly reason: string; readonly checkedError: number | null } {
+  bench.signal.throwIfAborted()
+  bench.runtime.assertUsable()
+  if (error instanceof NotMeasured)
+    return { status: error.status, reason: error.message, checkedError: error.checkedError }
+  if (SparseAttentionError.is(error)) return { status: 'not available', reason: error.message, checkedError: null }
+  throw error
+}

@@ -1,0 +1,83 @@
+import { performance } from 'node:perf_hooks'
+import type { Runtime, SparseAttention } from '@sparse-attention/core'
+import type { GpuTimer } from '../gpu-timer.js'
+import { callsPerSample, summary, type Timing } from '../samples.js'
+
+/** Records so many calls, one after another. */
+export type Recorder = (nextEncoder: () => GPUCommandEncoder, calls: number) => void
+
+export interface TimingOptions {
+  /** Samples that count, of each. */
+  readonly samples: number
+  readonly signal: AbortSignal
+}
+
+/** A GPU that was idle takes this long to raise its clocks. */
+const clockRiseMs = 300
+
+/** Records calls of an attention, with planning or over a plan that is there. */
+export function recordAttention(
+  attention: SparseAttention,
+  tensors: Parameters<SparseAttention['encodeParts']>[0],
+  given: Parameters<SparseAttention['encodeParts']>[1] = {},
+): Recorder {
+  return (nextEncoder, calls) => {
+    // Short calls share a submit, so that the GPU never waits for the host; long ones are cut as `run` cuts them.
+    const shared = calls > 1 ? nextEncoder() : undefined
+    for (let i = 0; i < calls; i++) {
+      for (const part of attention.encodeParts(tensors, given).parts) part(shared ?? nextEncoder())
+    }
+  }
+}
+
+/**
+ * Times several calls in turn, so that a clock that drifts meets them all alike: on the GPU's own clock where there is one,
+ * else from submit to idle. A sample is as many calls as take about ten milliseconds.
+ */
+export async function timeInTurn<Name extends string>(
+  runtime: Runtime,
+  timer: GpuTimer | undefined,
+  calls: Readonly<Record<Name, Recorder>>,
+  { samples, signal }: TimingOptions,
+): Promise<Record<Name, Timing>> {
+  const sample = async (record: Recorder, count: number): Promise<number> => {
+    signal.throwIfAborted()
+    const all = (next: () => GPUCommandEncoder) => record(next, count)
+    return (timer ? await timer.time(all) : await wallTime(runtime, all)) / count
+  }
+  const names = Object.keys(calls) as Name[]
+  const counts = {} as Record<Name, number>
+  const ms = {} as Record<Name, number[]>
+  for (const name of names) await sample(calls[name], 1)
+  if (!runtime.software) {
+    const count = callsPerSample(await sample(calls[names[0]!], 1))
+    const start = performance.now()
+    while (performance.now() - start < clockRiseMs) await sample(calls[names[0]!], count)
+  }
+  for (const name of names) {
+    counts[name] = runtime.software ? 1 : callsPerSample(await sample(calls[name], 1))
+    ms[name] = []
+  }
+  for (let i = 0; i < samples; i++) {
+    for (const name of names) ms[name].push(await sample(calls[name], counts[name]))
+  }
+  return Object.fromEntries(names.map((name) => [name, summary(ms[name])])) as Record<Name, Timing>
+}
+
+async function wallTime(runtime: Runtime, record: (nextEncoder: () => GPUCommandEncoder) => void): Promise<number> {
+  const { device } = runtime
+  await runtime.idle()
+  const start = performance.now()
+  let open: GPUCommandEncoder | undefined
+  const submit = () => {
+    if (open) device.queue.submit([open.finish()])
+  }
+  record(() => {
+    submit()
+    open = device.createCommandEncoder()
+    return open
+  })
+  submit()
+  await runtime.idle()
+  return performance.now() - start
+}
