@@ -1,0 +1,142 @@
+// Draws the charts of a folder of docs/benchmarks from its table.json, as `bench table --out` wrote it:
+//
+//   pnpm charts docs/benchmarks/<folder>
+//
+// Colours are chosen for white; a style sheet inside the files changes ink and grid where the reader prefers dark.
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { init } from 'echarts'
+
+const size = { width: 860, height: 500 }
+const ink = '#1f2328'
+const faint = '#d1d9e0'
+const darkStyle = `<style>@media (prefers-color-scheme: dark){[fill="${ink}"]{fill:#e6edf3}[stroke="${faint}"]{stroke:#3d444d}[stroke="${ink}"]{stroke:#e6edf3}}</style>`
+
+/** Mid-tone colours that stand out from white and from black. */
+const colors = {
+  dense: '#0969da',
+  xattention: '#bf5af2',
+  'minference-vertical-slash': '#1a9a4b',
+  'minference-block-sparse': '#d4801f',
+  'a-shape': '#9a6a4f',
+  'PyTorch cuDNN, dense': '#808890',
+  'PyTorch FlashAttention-2, dense': '#808890',
+  'blocks of 128': '#0969da',
+  'blocks of 64': '#bf5af2',
+  'single columns': '#1a9a4b',
+  ideal: '#808890',
+}
+const dashes = { 'PyTorch FlashAttention-2, dense': 'dotted', 'PyTorch cuDNN, dense': 'dashed', ideal: 'dashed' }
+
+const text = { color: ink, fontFamily: 'system-ui, sans-serif', fontSize: 13 }
+
+function draw({ title, subtitle, x, y, lines }) {
+  const chart = init(null, null, { renderer: 'svg', ssr: true, ...size })
+  const axis = ({ name, nameGap, format, ...rest }) => ({
+    ...rest,
+    name,
+    nameGap,
+    nameLocation: 'middle',
+    nameTextStyle: text,
+    axisLabel: { ...text, formatter: format },
+    axisLine: { lineStyle: { color: faint } },
+    axisTick: { lineStyle: { color: faint } },
+    splitLine: { lineStyle: { color: faint } },
+    minorTick: { show: false },
+  })
+  chart.setOption({
+    animation: false,
+    textStyle: text,
+    title: {
+      text: title,
+      subtext: subtitle,
+      left: 16,
+      top: 10,
+      textStyle: { ...text, fontSize: 16 },
+      subtextStyle: { ...text, fontSize: 12 },
+    },
+    // Without a browser the width of text is a guess, and too small: hence the gap.
+    legend: { bottom: 8, itemWidth: 28, itemGap: 32, textStyle: text },
+    grid: { left: 76, right: 40, top: 76, bottom: 110 },
+    xAxis: axis({ ...x, nameGap: 30 }),
+    yAxis: axis({ ...y, nameGap: 52 }),
+    series: lines.map(({ name, points }) => ({
+      type: 'line',
+      name,
+      data: points,
+      symbol: name === 'ideal' ? 'none' : 'circle',
+      symbolSize: 6,
+      itemStyle: { color: colors[name] },
+      lineStyle: { width: 2, type: dashes[name] ?? 'solid', color: colors[name] },
+    })),
+  })
+  const svg = chart.renderToSVGString()
+  chart.dispose()
+  return `${svg.replace(/(<svg[^>]*>)/, `$1${darkStyle}`)}\n`
+}
+
+const operations = (length, headDim, heads) => 2 * headDim * heads * length * (length + 1)
+const inK = (tokens) => (tokens >= 1024 ? `${tokens / 1024}k` : String(tokens))
+
+/** Groups points that were measured by their series, in order. */
+function linesOf(points, place) {
+  const lines = new Map()
+  for (const point of points) {
+    if (point.status !== 'measured') continue
+    if (!lines.has(point.series)) lines.set(point.series, { name: point.series, points: [] })
+    lines.get(point.series).points.push(place(point))
+  }
+  return [...lines.values()]
+}
+
+function speedAgainstLength({ series, pytorch }, machine) {
+  // As fast as dense attention would have to be: sparse methods leave work out, and may be above what the device can do.
+  const speed = (length, ms) => operations(length, 128, 8) / ms / 1e9
+  const ours = linesOf(
+    series.filter(({ chart }) => chart === 'length'),
+    ({ x, total }) => [x, speed(x, total.medianMs)],
+  )
+  const backends = { cudnn: 'PyTorch cuDNN, dense', 'flash-attention': 'PyTorch FlashAttention-2, dense' }
+  const theirs = Object.entries(backends).map(([backend, name]) => ({
+    name,
+    points: pytorch.results
+      .filter((result) => result.backend === backend && result.causal && result.gpu)
+      .map(({ length, gpu }) => [length, speed(length, gpu.medianMs)]),
+  }))
+  return draw({
+    title: 'Speed against length: operations of dense attention ÷ time, planning included',
+    subtitle: `causal, 8 heads of 128, f16, prompts with planted bands; ${machine}`,
+    x: { type: 'log', logBase: 2, name: 'tokens', format: inK, min: 1024, max: 131072 },
+    y: { type: 'log', logBase: 10, name: 'TFLOPS of dense attention', format: String, min: 10 },
+    lines: [...ours, ...theirs.filter(({ points }) => points.length > 0)],
+  })
+}
+
+function timeAgainstDensity({ series }, machine) {
+  const points = series.filter(({ chart, status }) => chart === 'density' && status === 'measured')
+  const denseMs = points.map(({ dense }) => dense.medianMs).sort((a, b) => a - b)[points.length >> 1]
+  return draw({
+    title: 'Time against density',
+    subtitle: `32768 tokens, not causal, 8 heads of 128, f16, random plans; ideal: dense × density; ${machine}`,
+    x: { type: 'value', name: 'density: share of pairs that the plan keeps', min: 0, max: 1, format: String },
+    y: { type: 'value', name: 'milliseconds', format: String },
+    lines: [
+      ...linesOf(points, ({ density, total }) => [density, total.medianMs]),
+      { name: 'ideal', points: [0, 1].map((density) => [density, density * denseMs]) },
+    ],
+  })
+}
+
+const [folder] = process.argv.slice(2)
+if (folder === undefined) {
+  console.error('Usage: node scripts/bench/charts.mjs <folder with table.json>')
+  process.exit(2)
+}
+const report = JSON.parse(await readFile(join(folder, 'table.json'), 'utf8'))
+const machine = `${report.pytorch.device ?? report.adapter.description}, ${report.date}`
+const charts = { 'speed-against-length': speedAgainstLength, 'time-against-density': timeAgainstDensity }
+for (const [name, chart] of Object.entries(charts)) {
+  const file = join(folder, `${name}.svg`)
+  await writeFile(file, chart(report, machine))
+  console.log(file)
+}
