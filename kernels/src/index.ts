@@ -33,10 +33,10 @@ export {
 } from './inverse-permutation/inverse-permutation.js'
 export { type Clustering, type KMeans, type KMeansOptions, kMeans } from './k-means/k-means.js'
 export { type NearestCentroid, nearestCentroid } from './k-means/nearest-centroid.js'
+export { type ListToBitmap, listToBitmap } from './list-to-bitmap/list-to-bitmap.js'
+export { type ListTokens, listTokens } from './list-tokens/list-tokens.js'
 export type { ListedKeys } from './listed-scores/emit.js'
 export { type ListedScores, listedScores } from './listed-scores/listed-scores.js'
-export { type ListTokens, listTokens } from './list-tokens/list-tokens.js'
-export { type ListToBitmap, listToBitmap } from './list-to-bitmap/list-to-bitmap.js'
 export { type AttentionParts, type MergeAttention, mergeAttention } from './merge-attention/merge-attention.js'
 export { methods } from './methods.js'
 export { type NewRows, type PageBounds, pageBounds } from './page-bounds/page-bounds.js'
@@ -77,14 +77,22 @@ export { type SelectTopP, selectTopP } from './select-top-p/select-top-p.js'
 export { entryPlan, newBlockPlan } from './shared/block-plan.js'
 export type { SelectedLists } from './shared/pages.js'
 export { type HeadRange, headRanges, type RowSource, type SampledRows } from './shared/sampled-rows.js'
-export { type SinkWindowLists, sinkWindowLists } from './sink-window-lists/sink-window-lists.js'
 export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'
+export { type SinkWindowLists, sinkWindowLists } from './sink-window-lists/sink-window-lists.js'
 export {
   type PagedAttend,
   type PagedOptions,
   type PageTable,
   splitAttention,
 } from './split-attention/split-attention.js'
+export {
+  type TuneCall,
+  type TuneOptions,
+  type TuneProgress,
+  type TuneReport,
+  tune,
+  type VariantReport,
+} from './tuning/tune.js'
 export { type UnionOfGroups, type UnionPlans, unionOfGroups, unionPlans } from './union-plans/union-plans.js'
 export {
   newVerticalSlashPlan,

@@ -3,17 +3,16 @@ import type {
   AttentionFrame,
   BlockPlanData,
   Dispatch,
-  KernelSource,
   PlanData,
   Runtime,
-  Tier,
 } from '@sparse-attention/core'
+import { type ChosenVariant, chooseVariant } from '../tuning/choose-variant.js'
 import { chooseForm, matrixForms } from './matrix/forms.js'
-import { type FlashAttentionOptions, ROWS } from './options.js'
+import { ROWS } from './options.js'
 import { emitPortable, portableTiling } from './portable.js'
 import { type CompiledFlash, recordFlash } from './record.js'
 import { rowItems } from './row-items.js'
-import { emitSubgroup } from './subgroup.js'
+import { defaultVariant, emitVariant, fitsDevice } from './variants.js'
 import type { WalkedPlan } from './walk.js'
 
 /** Attends over any plan: records dispatches that write every element of `frame.out` and `frame.lse`. */
@@ -22,6 +21,8 @@ export type Attend = (frame: AttentionFrame, plan: PlanData) => readonly Dispatc
 export interface FlashAttentionKernelOptions {
   /** Kind of the plans that it walks besides dense ones. Default 'block'. */
   readonly plan?: WalkedPlan
+  /** How it is computed. Default: what tuning, or what is known of the adapter, says is fastest. */
+  readonly variant?: ChosenVariant
 }
 
 /**
@@ -35,10 +36,10 @@ export interface FlashAttentionKernelOptions {
 export async function flashAttention(
   runtime: Runtime,
   config: Required<AttentionConfig>,
-  { plan = 'block' }: FlashAttentionKernelOptions = {},
+  { plan = 'block', variant = chooseVariant(runtime, config) }: FlashAttentionKernelOptions = {},
 ): Promise<Attend> {
   const [forms, items] = await Promise.all([
-    compileForms(runtime, config, plan),
+    compileForms(runtime, config, plan, variant),
     plan === 'variable-block' ? rowItems(runtime) : undefined,
   ])
   const flash = forms.map((form) => ({ ...form, ...(items && { rowItems: items }) }))
@@ -49,15 +50,20 @@ async function compileForms(
   runtime: Runtime,
   config: Required<AttentionConfig>,
   plan: WalkedPlan,
+  { variant, operationsPerSecond }: ChosenVariant,
 ): Promise<readonly CompiledFlash[]> {
-  const forms = await matrixForms(runtime, config, plan)
-  if (forms.length > 0) return forms
+  const known = operationsPerSecond === undefined ? {} : { operationsPerSecond }
+  if (variant.emitter === 'matrix') {
+    const forms = await matrixForms(runtime, config, plan, variant.forms)
+    if (forms.length > 0) return forms.map((form) => ({ ...form, ...known }))
+    return compileForms(runtime, config, plan, { variant: defaultVariant({ tier: 'f16' }, config) })
+  }
   const { dtype, headDim, causal } = config
-  return [{ kernel: await runtime.kernel(emit(runtime.tier, { dtype, headDim, causal, plan })), plan, rows: ROWS }]
-}
-
-function emit(tier: Tier, options: FlashAttentionOptions): KernelSource {
-  return tier === 'portable' ? emitPortable(options) : emitSubgroup(options)
+  const [source] = emitVariant(runtime, variant, { dtype, headDim, causal, plan })
+  // Some walks need workgroup memory of their own.
+  if (!fitsDevice(runtime, source!))
+    return compileForms(runtime, config, plan, { variant: defaultVariant(runtime, config) })
+  return [{ kernel: await runtime.kernel(source!), plan, rows: ROWS, ...known }]
 }
 
 /** Query rows and keys of the tiles that a skipping attention decides about, the same on every tier. */

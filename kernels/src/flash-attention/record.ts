@@ -32,8 +32,12 @@ export interface CompiledFlash {
   readonly rowItems?: RowItems
   /** Rows of a workgroup. */
   readonly rows: number
+  /** Workgroups that a call must have for this form to be taken where there are others. Default 0. */
+  readonly workgroups?: number
   /** Operations in the time that other kernels take for one: the work budget is made for those. Default 1. */
   readonly speed?: number
+  /** What it does on this adapter, where that is known: decides how much goes into one dispatch. */
+  readonly operationsPerSecond?: number
 }
 
 /** What a kernel with `skip` writes and decides by. */
@@ -69,7 +73,9 @@ export function recordFlash(
   const rowBlocks = items
     ? rowItemCount(frame, (walked as VariableBlockPlanData | undefined)?.queryBlocks ?? 1)
     : Math.ceil(frame.queryLength / flash.rows)
-  const operationsPerDispatch = runtime.work.operationsPerDispatch * (flash.speed ?? 1)
+  const { operationsPerSecond, speed = 1 } = flash
+  const operationsPerDispatch =
+    operationsPerSecond === undefined ? runtime.dispatchBudget() * speed : runtime.dispatchBudget(operationsPerSecond)
   for (const range of rowRanges(frame, flash.rows, rowBlocks, operationsPerDispatch)) {
     dispatches.push(attendRows(runtime, flash, frame, range, fields, values, walked === undefined, bindings))
   }
@@ -166,13 +172,20 @@ interface RowRange {
   readonly rowBlocks: number
 }
 
-/** Cuts the query rows so that a dispatch stays below the watchdog's patience, were the plan dense. */
+/**
+ * Cuts the query rows so that a dispatch stays below the watchdog's patience, were the plan dense. All have about as much
+ * to do: a small one at the end would leave a large GPU idle.
+ */
 function rowRanges(frame: AttentionFrame, rows: number, rowBlocks: number, operationsPerDispatch: number): RowRange[] {
+  const all = operations(frame, rows, 0, rowBlocks)
+  const share = all / Math.ceil(all / operationsPerDispatch)
   const ranges: RowRange[] = []
   let end = rowBlocks
   while (end > 0) {
     let first = end - 1
-    while (first > 0 && end - first < 65535 && operations(frame, rows, first - 1, end) <= operationsPerDispatch) first--
+    const more = () =>
+      operations(frame, rows, first, end) < share && operations(frame, rows, first - 1, end) <= operationsPerDispatch
+    while (first > 0 && end - first < 65535 && more()) first--
     ranges.push({ firstRowBlock: first, rowBlocks: end - first })
     end = first
   }

@@ -7,6 +7,30 @@ import { hasMatrixKernel, type MatrixGeometry, matrixGeometries } from './geomet
 /** Workgroups that keep a large GPU busy: below, smaller ones finish sooner. */
 const FEW_WORKGROUPS = 256
 
+/** One geometry, and how many of its workgroups a call must have for it to be taken. */
+export interface MatrixForm extends MatrixGeometry {
+  readonly workgroups: number
+}
+
+/** What runs where nothing better is known, the form with the most rows first; the last takes every call. */
+export function defaultMatrixForms(headDim: number): readonly MatrixForm[] {
+  return formsUpTo(headDim, headDim > 128 ? 64 : 128, FEW_WORKGROUPS)
+}
+
+/** Sets of forms to choose from by measuring, for calls of this head_dim. */
+export function matrixFormSets(headDim: number): readonly (readonly MatrixForm[])[] {
+  const most = [...new Set(matrixGeometries(headDim).map(({ rows }) => rows))]
+  const few = [FEW_WORKGROUPS / 2, FEW_WORKGROUPS, 2 * FEW_WORKGROUPS]
+  // Forms of the fewest rows take every call, so there is no number to choose.
+  return most.flatMap((rows) => (rows === 64 ? [64] : few).map((workgroups) => formsUpTo(headDim, rows, workgroups)))
+}
+
+function formsUpTo(headDim: number, most: number, workgroups: number): readonly MatrixForm[] {
+  return matrixGeometries(headDim)
+    .filter(({ rows }) => rows <= most)
+    .map((geometry) => ({ ...geometry, workgroups: geometry.rows === 64 ? 0 : workgroups }))
+}
+
 /** Of matrix units over plain ones, at least: smaller dispatches would leave a large GPU idle at the end of each. */
 const SPEED = 16
 
@@ -18,24 +42,22 @@ export async function matrixForms(
   runtime: Runtime,
   { dtype, headDim, causal }: Required<AttentionConfig>,
   plan: WalkedPlan,
+  forms: readonly MatrixForm[] = defaultMatrixForms(headDim),
 ): Promise<readonly CompiledFlash[]> {
   const { subgroupMatrix } = runtime
   if (runtime.tier !== 'matrix' || !subgroupMatrix || !hasMatrixKernel(dtype, headDim)) return []
-  const sources = defaultGeometries(headDim, plan)
-    .map((geometry) => ({
+  const sources = forms
+    // Rows of variable blocks come in runs of 64.
+    .filter(({ rows }) => plan !== 'variable-block' || rows === 64)
+    .map(({ workgroups, ...geometry }) => ({
       rows: geometry.rows,
+      workgroups,
       source: emitMatrix({ headDim, causal, plan, geometry, subgroupMatrix }),
     }))
     .filter(({ source }) => source.workgroupBytes <= runtime.device.limits.maxComputeWorkgroupStorageSize)
   return Promise.all(
-    sources.map(async ({ rows, source }) => ({ kernel: await runtime.kernel(source), plan, rows, speed: SPEED })),
+    sources.map(async ({ source, ...form }) => ({ kernel: await runtime.kernel(source), plan, ...form, speed: SPEED })),
   )
-}
-
-function defaultGeometries(headDim: number, plan: WalkedPlan): readonly MatrixGeometry[] {
-  // Rows of variable blocks come in runs of 64.
-  const most = headDim > 128 || plan === 'variable-block' ? 64 : 128
-  return matrixGeometries(headDim).filter(({ rows }) => rows <= most)
 }
 
 /** More rows a workgroup read K and V fewer times, where the plan's rows allow it and enough workgroups remain. */
@@ -44,8 +66,8 @@ export function chooseForm(
   { batch, queryHeads, queryLength }: AttentionFrame,
   plan: PlanData,
 ): CompiledFlash {
-  const fits = ({ rows }: CompiledFlash) =>
-    Math.ceil(queryLength / rows) * queryHeads * batch >= FEW_WORKGROUPS &&
+  const fits = ({ rows, workgroups = 0 }: CompiledFlash) =>
+    Math.ceil(queryLength / rows) * queryHeads * batch >= workgroups &&
     (!('blockQ' in plan) || plan.blockQ % rows === 0)
   return forms.find(fits) ?? forms[forms.length - 1]!
 }
