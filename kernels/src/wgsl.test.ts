@@ -30,7 +30,7 @@ import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
 import { emitSplitAttention } from './split-attention/emit.js'
 import { emitUnionOfGroups, emitUnionPlans } from './union-plans/emit.js'
-import { emitVerticalSlashIndex, emitVerticalSlashPadding } from './vertical-slash-index/emit.js'
+import { emitSlashTiles, emitVerticalSlashIndex } from './vertical-slash-index/emit.js'
 
 /*
  * Examples to read and to review: head_dim 64, causal, one file a kernel. At most 16 in all, one of which belongs to the
@@ -82,8 +82,7 @@ test('kernels fit the default limits of WebGPU', () => {
     emitRowItems(),
     emitRowStatistics(),
     emitUnionPlans(),
-    emitVerticalSlashIndex(),
-    emitVerticalSlashPadding(),
+    emitSlashTiles(),
     emitUnionOfGroups(),
     emitBitmapToList(),
     emitListToBitmap(),

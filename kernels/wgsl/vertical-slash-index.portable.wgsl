@@ -1,18 +1,18 @@
 // For each block of 64 query rows, the keys that its head's verticals and slashes ask for (MInference, arXiv 2407.02490,
-// §3.2): tiles of 64 keys that cover the slashes, and the verticals outside of them as single columns.
+// §3.2): tiles of 64 keys that cover the slashes, and the verticals outside of them as single columns. Of a tile that would
+// begin before key 0, the keys from 0 on are columns too.
 //
-// verticals i32[heads, vertical_capacity] and slashes i32[heads, slash_capacity], ascending; vertical_counts, slash_counts
-// i32[heads]. counts i32[2, heads, query_blocks]: tiles, columns; indices: tiles i32[heads, query_blocks, tile_capacity], then
-// columns i32[heads, query_blocks, column_capacity]; what lies behind the counts is not written.
+// verticals i32[heads, vertical_capacity], ascending; vertical_counts i32[heads]; tile_of i32[heads, buckets]: the tile of
+// offsets that starts in each 64 of them, or −1. counts i32[2, heads, query_blocks]: tiles, columns; indices: tiles i32[heads,
+// query_blocks, tile_capacity], then columns i32[heads, query_blocks, column_capacity], padded with −1.
 //
-// Rows at positions start … end see slash o as keys start − o … end − o, one tile. Largest offset first, tiles that overlap or
-// touch grow into a range. One invocation a row block merges its slashes with the verticals, both ascending in keys.
+// One workgroup of 256 a row block, an entry an invocation at a time. Keys ascend as offsets fall.
 struct Uniforms {
   heads: u32,
   query_blocks: u32,
   query_offset: i32,
   vertical_capacity: u32,
-  slash_capacity: u32,
+  buckets: u32,
   tile_capacity: u32,
   column_capacity: u32,
 }
@@ -20,75 +20,91 @@ struct Uniforms {
 @group(0) @binding(0) var<uniform> u: Uniforms;
 @group(0) @binding(1) var<storage, read> vertical_counts: array<i32>;
 @group(0) @binding(2) var<storage, read> verticals: array<i32>;
-@group(0) @binding(3) var<storage, read> slash_counts: array<i32>;
-@group(0) @binding(4) var<storage, read> slashes: array<i32>;
-@group(0) @binding(5) var<storage, read_write> counts: array<i32>;
-@group(0) @binding(6) var<storage, read_write> indices: array<i32>;
+@group(0) @binding(3) var<storage, read> tile_of: array<i32>;
+@group(0) @binding(4) var<storage, read_write> counts: array<i32>;
+@group(0) @binding(5) var<storage, read_write> indices: array<i32>;
 
-var<private> first_tile: u32;
-var<private> tiles: u32;
+var<workgroup> border_keys: u32;
 
-fn add_tiles(range_start: i32, range_end: i32) {
-  for (var key = range_start; key < range_end; key += 64) {
-    if (tiles < u.tile_capacity) {
-      indices[first_tile + tiles] = key;
-      tiles++;
-    }
-  }
+var<workgroup> flags: array<atomic<u32>, 8>;
+
+fn flag_place(local: u32, flag: bool) -> u32 {
+  workgroupBarrier();
+  if (local < 8u) { atomicStore(&flags[local], 0u); }
+  workgroupBarrier();
+  if (flag) { atomicOr(&flags[local / 32u], 1u << (local & 31u)); }
+  workgroupBarrier();
+  var place = countOneBits(atomicLoad(&flags[local / 32u]) & ((1u << (local & 31u)) - 1u));
+  for (var i = 0u; i < local / 32u; i++) { place += countOneBits(atomicLoad(&flags[i])); }
+  return place;
 }
 
-@compute @workgroup_size(64)
+fn flag_total() -> u32 {
+  var total = 0u;
+  for (var i = 0u; i < 8u; i++) { total += countOneBits(atomicLoad(&flags[i])); }
+  return total;
+}
+
+// Does a tile of offsets hold offset x? One that does starts in the bucket of x or in the one before.
+fn is_covered(first_bucket: u32, x: i32) -> bool {
+  let bucket = u32(x) / 64u;
+  let here = tile_of[first_bucket + bucket];
+  if (here >= 0 && here <= x) { return true; }
+  if (bucket == 0u) { return false; }
+  let before = tile_of[first_bucket + bucket - 1u];
+  return before >= 0 && x < before + 64;
+}
+
+@compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let a = workgroup.x * 64u + local;
-  if (a >= u.query_blocks) { return; }
+  let a = workgroup.x;
   let head = workgroup.y;
   let row = head * u.query_blocks + a;
   let end = i32((a + 1u) * 64u) + u.query_offset;
-  first_tile = row * u.tile_capacity;
-  tiles = 0u;
+  let first_bucket = head * u.buckets;
+  let first_tile = row * u.tile_capacity;
   let first_column = u.heads * u.query_blocks * u.tile_capacity + row * u.column_capacity;
-  var columns = 0u;
 
-  let vertical = head * u.vertical_capacity;
-  let vertical_end = vertical + u32(clamp(vertical_counts[head], 0, i32(u.vertical_capacity)));
-  let slash = head * u.slash_capacity;
-  // Slashes that start before the block's end: offsets below it.
-  var low = slash;
-  var high = slash + u32(clamp(slash_counts[head], 0, i32(u.slash_capacity)));
-  while (low < high) {
-    let middle = (low + high) / 2u;
-    if (slashes[middle] < end) { low = middle + 1u; } else { high = middle; }
-  }
-
-  var next_vertical = vertical;
-  var range_start = 0;
-  var range_end = 0; // no range yet: no vertical lies before its end
-  for (var next_slash = low; next_slash > slash; next_slash--) {
-    let tile_end = max(end - slashes[next_slash - 1u], 64);
-    if (tile_end > range_end + 64 || range_end == 0) {
-      add_tiles(range_start, range_end);
-      range_start = tile_end - 64;
-      range_end = tile_end;
-    } else if (tile_end > range_end) {
-      range_end += 64;
-    }
-    while (next_vertical < vertical_end && verticals[next_vertical] < range_end) {
-      if (verticals[next_vertical] < range_start && columns < u.column_capacity) {
-        indices[first_column + columns] = verticals[next_vertical];
-        columns++;
+  // Tiles whose offsets start below `end`.
+  let buckets = min(u.buckets, (u32(max(end, 0)) + 63u) / 64u);
+  var tiles = 0u;
+  for (var first = 0u; first < buckets; first += 256u) {
+    var key = -1;
+    if (first + local < buckets) {
+      let tile = tile_of[first_bucket + buckets - 1u - first - local];
+      if (tile >= 0 && tile < end) {
+        key = end - tile - 64;
+        if (key < 0) { border_keys = u32(key + 64); }
       }
-      next_vertical++;
     }
+    let place = tiles + flag_place(local, key >= 0);
+    if (key >= 0 && place < u.tile_capacity) { indices[first_tile + place] = key; }
+    tiles += flag_total();
   }
-  add_tiles(range_start, range_end);
-  // Without offset 0 there may be columns behind the last range.
-  while (next_vertical < vertical_end && verticals[next_vertical] < end) {
-    if (columns < u.column_capacity) {
-      indices[first_column + columns] = verticals[next_vertical];
-      columns++;
+  tiles = min(tiles, u.tile_capacity);
+  for (var i = tiles + local; i < u.tile_capacity; i += 256u) { indices[first_tile + i] = -1; }
+
+  // The keys of the one tile that begins before key 0, then verticals.
+  let border = workgroupUniformLoad(&border_keys);
+  if (local < border) { indices[first_column + local] = i32(local); }
+  var columns = border;
+  let count = min(u32(max(vertical_counts[head], 0)), u.vertical_capacity);
+  let first_vertical = head * u.vertical_capacity;
+  for (var first = 0u; first < count; first += 256u) {
+    if (verticals[first_vertical + first] >= end) { break; }
+    var key = -1;
+    if (first + local < count) {
+      let vertical = verticals[first_vertical + first + local];
+      if (vertical >= i32(border) && vertical < end && !is_covered(first_bucket, end - 1 - vertical)) { key = vertical; }
     }
-    next_vertical++;
+    let place = columns + flag_place(local, key >= 0);
+    if (key >= 0 && place < u.column_capacity) { indices[first_column + place] = key; }
+    columns += flag_total();
   }
-  counts[row] = i32(tiles);
-  counts[u.heads * u.query_blocks + row] = i32(columns);
+  columns = min(columns, u.column_capacity);
+  for (var i = columns + local; i < u.column_capacity; i += 256u) { indices[first_column + i] = -1; }
+  if (local == 0u) {
+    counts[row] = i32(tiles);
+    counts[u.heads * u.query_blocks + row] = i32(columns);
+  }
 }

@@ -8,29 +8,33 @@ import {
 import type { HeadLists } from '../select-lists/select-lists.js'
 import { checkInteger, checkWords } from '../shared/check.js'
 import { packUniforms } from '../shared/uniforms.js'
-import { emitVerticalSlashIndex, emitVerticalSlashPadding, TILE, verticalSlashIndexUniforms } from './emit.js'
+import { emitSlashTiles, emitVerticalSlashIndex, slashTilesUniforms, TILE, verticalSlashIndexUniforms } from './emit.js'
 
 /**
+ * @param frame     gives scratch
  * @param plan      of `newVerticalSlashPlan`: its counts and indices are written whole
  * @param verticals key columns of each head of the plan
  * @param slashes   offsets of each head, position of the query minus key: 0 is the diagonal
  * @throws INVALID_ARGUMENT, BUFFER_TOO_SMALL
  */
-export type VerticalSlashIndex = (plan: StripePlanData, verticals: HeadLists, slashes: HeadLists) => readonly Dispatch[]
+export type VerticalSlashIndex = (
+  frame: Pick<AttentionFrame, 'scratch'>,
+  plan: StripePlanData,
+  verticals: HeadLists,
+  slashes: HeadLists,
+) => readonly Dispatch[]
 
 /**
  * Turns the verticals and slashes of each head into the keys of each block of 64 query rows (MInference, arXiv 2407.02490,
  * §3.2): 64-key tiles, at any offset, that cover the slashes, and the verticals outside of them as single columns. Every
- * visible pair that a vertical or a slash asks for is in the plan once; tiles hold up to 63 keys to either side besides.
+ * visible pair that a vertical or a slash asks for is in the plan once; tiles hold up to 63 keys to either side besides. The
+ * tiles of a head are the same for all of its row blocks, in distances from the block.
  *
  * Cost: a step an entry and row block; lists read once for each row block, mostly from the cache, the plan written once.
  */
 export async function verticalSlashIndex(runtime: Runtime): Promise<VerticalSlashIndex> {
-  const [merge, pad] = await Promise.all([
-    runtime.kernel(emitVerticalSlashIndex()),
-    runtime.kernel(emitVerticalSlashPadding()),
-  ])
-  return (plan, verticals, slashes) => {
+  const [cover, index] = await Promise.all([runtime.kernel(emitSlashTiles()), runtime.kernel(emitVerticalSlashIndex())])
+  return (frame, plan, verticals, slashes) => {
     const [tiles, columns] = plan.lists
     const heads = plan.batch * plan.heads
     const queryBlocks = Math.ceil(plan.queryLength / TILE)
@@ -44,39 +48,40 @@ export async function verticalSlashIndex(runtime: Runtime): Promise<VerticalSlas
     checkWords('verticals.indices', verticals.indices, heads * verticals.capacity)
     checkWords('slashes.counts', slashes.counts, heads)
     checkWords('slashes.indices', slashes.indices, heads * slashes.capacity)
-    const uniforms = runtime.uniforms.get(
-      packUniforms(verticalSlashIndexUniforms, {
-        heads,
-        query_blocks: queryBlocks,
-        query_offset: plan.keyLength - plan.queryLength,
-        vertical_capacity: verticals.capacity,
-        slash_capacity: slashes.capacity,
-        tile_capacity: tiles!.capacity,
-        column_capacity: columns!.capacity,
-      }),
-    )
+    const buckets = Math.ceil(plan.keyLength / TILE) + 1
+    const tileOf = frame.scratch(heads * buckets * 4)
     const elements = planElements(plan)
-    const entries = heads * (verticals.capacity + slashes.capacity)
     return [
       {
-        kernel: merge,
+        kernel: cover,
         bindings: [
-          uniforms,
-          verticals.counts,
-          verticals.indices,
-          slashes.counts,
-          slashes.indices,
-          plan.counts,
-          plan.indices,
+          runtime.uniforms.get(packUniforms(slashTilesUniforms, { slash_capacity: slashes.capacity, buckets })),
+          ...[slashes.counts, slashes.indices, tileOf],
         ],
-        workgroups: [Math.ceil(queryBlocks / 64), heads, 1],
-        cost: { operations: entries * queryBlocks, bytes: 4 * (entries + elements.counts) },
+        workgroups: [heads, 1, 1],
+        cost: { operations: heads * slashes.capacity, bytes: 4 * heads * (slashes.capacity + buckets) },
       },
       {
-        kernel: pad,
-        bindings: [uniforms, plan.counts, plan.indices],
-        workgroups: [queryBlocks, heads, 2],
-        cost: { operations: 0, bytes: 4 * (elements.counts + elements.indices) },
+        kernel: index,
+        bindings: [
+          runtime.uniforms.get(
+            packUniforms(verticalSlashIndexUniforms, {
+              heads,
+              query_blocks: queryBlocks,
+              query_offset: plan.keyLength - plan.queryLength,
+              vertical_capacity: verticals.capacity,
+              buckets,
+              tile_capacity: tiles!.capacity,
+              column_capacity: columns!.capacity,
+            }),
+          ),
+          ...[verticals.counts, verticals.indices, tileOf, plan.counts, plan.indices],
+        ],
+        workgroups: [queryBlocks, heads, 1],
+        cost: {
+          operations: heads * queryBlocks * (verticals.capacity + buckets),
+          bytes: 4 * (heads * (verticals.capacity + buckets) + elements.counts + elements.indices),
+        },
       },
     ]
   }
@@ -94,7 +99,8 @@ export function newVerticalSlashPlan(frame: AttentionFrame, verticals: number, s
     lists: [
       // Tiles of a row are disjoint, so there are never more than cover the keys and one at either end.
       { width: TILE, capacity: Math.min(slashes, Math.ceil(keyLength / TILE) + 1) },
-      { width: 1, capacity: Math.min(verticals, keyLength) },
+      // Of a tile that begins before key 0, up to 63 keys are columns.
+      { width: 1, capacity: Math.min(verticals + TILE - 1, keyLength) },
     ],
   } as const
   const elements = planElements(plan)

@@ -103,7 +103,7 @@ export const minferenceVerticalSlash: MethodFactory<MinferenceVerticalSlashOptio
           const columns = selectVerticals(frame, shape, columnWeights, ofHead(verticals, verticalSizes), verticals.max)
           const diagonals = selectSlashes(frame, shape, diagonalWeights, ofHead(slashes, slashSizes), slashes.max)
           const plan = newVerticalSlashPlan(frame, columns.lists.capacity, diagonals.lists.capacity)
-          const convert = index(plan, columns.lists, diagonals.lists)
+          const convert = index(frame, plan, columns.lists, diagonals.lists)
           return { plan, dispatches: [...weights, ...columns.dispatches, ...diagonals.dispatches, ...convert] }
         },
         attend,

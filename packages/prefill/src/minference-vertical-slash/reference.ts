@@ -37,14 +37,14 @@ export const minferenceVerticalSlashReference: Reference<MinferenceVerticalSlash
     for (let a = 0; a < queryBlocks; a++) {
       const cells = kept.subarray((head * queryBlocks + a) * keyLength, (head * queryBlocks + a + 1) * keyLength)
       const end = (a + 1) * BLOCK + keyLength - queryLength
-      // Rows at end − 64 … end see distance o in keys end − 64 − o … end − o; largest distance first.
-      let rangeEnd = 0
-      for (const o of slashes.filter((o) => o < end).reverse()) {
-        const tileEnd = Math.max(end - o, BLOCK)
-        const far = rangeEnd === 0 || tileEnd > rangeEnd + BLOCK
-        if (far) cells.fill(1, tileEnd - BLOCK, tileEnd)
-        else if (tileEnd > rangeEnd) cells.fill(1, rangeEnd, rangeEnd + BLOCK)
-        if (far || tileEnd > rangeEnd) rangeEnd = far ? tileEnd : rangeEnd + BLOCK
+      // Rows at end − 64 … end see distance o in keys end − 64 − o … end − o. From the nearest on, the first key that no
+      // tile holds ends one.
+      let first = Number.POSITIVE_INFINITY // of the last tile
+      for (const o of slashes) {
+        if (end - BLOCK - o >= first) continue
+        const tileEnd = Math.min(end - o, first)
+        first = tileEnd - BLOCK
+        if (tileEnd > 0) cells.fill(1, Math.max(0, first), tileEnd)
       }
       for (const key of verticals) cells[key] = 1
     }
