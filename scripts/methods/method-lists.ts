@@ -5,7 +5,7 @@ import type { MethodFactory } from '@sparse-attention/core'
 const root = join(import.meta.dirname, '..', '..')
 
 /** Packages whose methods are a folder each, with a `method.ts`. */
-export const methodPackages = ['prefill'] as const
+export const methodPackages = ['prefill', 'decode'] as const
 
 /** Ids of a package's methods: the names of its folders that hold one. */
 export function methodFolders(name: string): string[] {
@@ -34,10 +34,16 @@ ${entries.join('\n')}
 `
 }
 
+/** Names of all folders of a package that export something: its methods, and what else it has. */
+export function exportingFolders(name: string): string[] {
+  const source = join(root, 'packages', name, 'src')
+  return readdirSync(source).filter((folder) => existsSync(join(source, folder, 'index.ts')))
+}
+
 /** `src/index.ts` of a package. */
-export function indexModule(ids: readonly string[]): string {
+export function indexModule(folders: readonly string[]): string {
   const exports = [
-    ...ids.map((id) => [id, `export * from './${id}/index.js'`]),
+    ...folders.map((folder) => [folder, `export * from './${folder}/index.js'`]),
     ['methods', "export { methods } from './methods.js'"],
   ]
   return `${generated}${exports

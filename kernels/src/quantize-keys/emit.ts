@@ -1,5 +1,6 @@
 import type { DType, KernelSource } from '@sparse-attention/core'
 import { gridUniforms, workgroupNumberFunction } from '../shared/grid.js'
+import { pageTableFunctions, pageTableUniforms } from '../shared/pages.js'
 import { addressFields, uniformStruct } from '../shared/uniforms.js'
 import { indent, range, unitType, unpackUnit } from '../shared/wgsl.js'
 import type { KeyBits } from './layout.js'
@@ -9,13 +10,16 @@ export interface QuantizeKeysOptions {
   /** Multiple of 8, at most 256. */
   readonly headDim: number
   readonly bits: KeyBits
+  /** Tokens of a page, for a cache in pages. */
+  readonly pageSize?: number
 }
 
 export const quantizeKeysUniforms = {
   ...gridUniforms,
+  ...pageTableUniforms,
   ...addressFields('k'),
   kv_heads: 'u32',
-  /** Tokens of k, the place of the first of them in the cache, and tokens that the cache has room for. */
+  /** Tokens of k, the place of the first of them in the cache (in pages: its sequence), and tokens that the cache has room for. */
   rows: 'u32',
   first_token: 'u32',
   capacity: 'u32',
@@ -29,7 +33,7 @@ export function tokensPerWorkgroup(headDim: number): number {
 }
 
 /** Packs keys into 4 or 8 bits an element. */
-export function emitQuantizeKeys({ dtype, headDim, bits }: QuantizeKeysOptions): KernelSource {
+export function emitQuantizeKeys({ dtype, headDim, bits, pageSize }: QuantizeKeysOptions): KernelSource {
   const levels = 2 ** bits - 1
   const units = dtype === 'f16' ? 1 : 2 // of 16 bytes in 8 elements
   const weights = (first: number) =>
@@ -41,8 +45,12 @@ export function emitQuantizeKeys({ dtype, headDim, bits }: QuantizeKeysOptions):
 // n = round((k − zero) / scale). The pair is rounded to f16 first, so that zero + scale · n is what n was chosen for.
 // A scale is at least 2^-14, the smallest normal half: equal keys become n = 0.
 //
-// Axes: k [B, Hkv, rows, D] ${dtype}, strided; packed u32 [B·Hkv, capacity, ${(headDim * bits) / 32}], the first element in the lowest bits;
-// scales u32 [B·Hkv, capacity], scale and zero as two halves. Token i of k is token first_token + i of the cache.
+// Axes: k [B, Hkv, rows, D] ${dtype}, strided; packed u32 [${pageSize ? 'Hkv, pages, PAGE' : 'B·Hkv, capacity'}, ${(headDim * bits) / 32}], the first element in the lowest bits;
+// scales u32 [${
+    pageSize
+      ? 'Hkv, pages, PAGE], scale and zero as two halves. Tokens of k are the last of their sequences, from sequence first_token on.'
+      : 'B·Hkv, capacity], scale and zero as two halves. Token i of k is token first_token + i of the cache.'
+  }
 //
 // One workgroup of ${INVOCATIONS} for ROWS tokens: 8 elements an invocation.
 ${uniformStruct('Uniforms', quantizeKeysUniforms)}
@@ -51,7 +59,7 @@ ${uniformStruct('Uniforms', quantizeKeysUniforms)}
 @group(0) @binding(1) var<storage, read> k: array<${unitType(dtype)}>;
 @group(0) @binding(2) var<storage, read_write> packed: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<u32>;
-
+${pageSize ? '@group(0) @binding(4) var<storage, read> table: array<u32>;\n' : ''}
 const LANES = ${headDim / 8}u; // invocations of a token
 const ROWS = ${tokensPerWorkgroup(headDim)}u;
 const MOST = vec4<f32>(65504.0); // the largest half
@@ -59,7 +67,7 @@ const MOST = vec4<f32>(65504.0); // the largest half
 var<workgroup> partial: array<vec2<f32>, ${INVOCATIONS}>; // minima and maxima
 
 ${workgroupNumberFunction}
-
+${pageSize ? `\nconst PAGE = ${pageSize}u;\n\n${pageTableFunctions}\n` : ''}
 @compute @workgroup_size(${INVOCATIONS})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let number = workgroup_number(workgroup);
@@ -100,7 +108,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let zero = unpack2x16float(pair).y;
   let n0 = vec4<u32>(clamp(round((value0 - zero) / scale), vec4<f32>(), vec4<f32>(${levels}.0)));
   let n1 = vec4<u32>(clamp(round((value1 - zero) / scale), vec4<f32>(), vec4<f32>(${levels}.0)));
-  let token = segment * u.capacity + u.first_token + row;
+  ${
+    pageSize
+      ? `let sequence = u.first_token + segment / u.kv_heads; // the first sequence, where tokens have places in pages
+  let place = key_count(sequence) - u.rows + row;
+  let token = (segment % u.kv_heads * u.pool_pages + page_of(sequence, place / PAGE)) * PAGE + place % PAGE;`
+      : 'let token = segment * u.capacity + u.first_token + row;'
+  }
   ${
     bits === 4
       ? `packed[token * LANES + lane] = dot(n0, vec4<u32>(${weights(0)})) + dot(n1, vec4<u32>(${weights(16)}));`
@@ -111,9 +125,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 }
 `
   return {
-    label: `quantize-keys-${bits}-bit`,
+    label: `quantize-keys-${bits}-bit${pageSize ? '-pages' : ''}`,
     code,
-    bindings: ['uniform', 'read', 'read_write', 'read_write'],
+    bindings: ['uniform', 'read', 'read_write', 'read_write', ...(pageSize ? (['read'] as const) : [])],
     workgroupSize: INVOCATIONS,
     workgroupBytes: INVOCATIONS * 8,
   }

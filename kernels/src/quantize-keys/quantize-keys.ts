@@ -1,7 +1,9 @@
 import {
   type AttentionConfig,
+  type BufferSlice,
   bytesPerElement,
   type Dispatch,
+  type KeyPages,
   type Runtime,
   SparseAttentionError,
   type Tensor,
@@ -9,6 +11,7 @@ import {
 import { bindTensor } from '../shared/bind.js'
 import { checkInteger, checkRows, checkWords } from '../shared/check.js'
 import { workgroupRanges } from '../shared/grid.js'
+import { pageTableValues } from '../shared/pages.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
 import { emitQuantizeKeys, quantizeKeysUniforms, tokensPerWorkgroup } from './emit.js'
 import { type KeyBits, type QuantizedKeys, quantizedKeyBytes } from './layout.js'
@@ -58,6 +61,7 @@ export async function quantizeKeys(
         runtime.uniforms.get(
           packUniforms(quantizeKeysUniforms, {
             ...range.uniforms,
+            ...pageTableValues(noPages),
             ...addressValues('k', bound),
             kv_heads: kvHeads,
             rows,
@@ -72,6 +76,63 @@ export async function quantizeKeys(
       workgroups: range.workgroups,
       cost: { operations: (range.count / total) * 6 * elements, bytes: (range.count / total) * bytes },
     }))
+  }
+}
+
+const noPages = { width: 0, poolPages: 0 }
+
+/**
+ * @param k             new tokens of consecutive sequences, the last that the table counts of each
+ * @param packed        u32 [Hkv, poolPages, pageSize, D · bits / 32]
+ * @param scales        u32 [Hkv, poolPages, pageSize]
+ * @param firstSequence of the table, where the first of them belongs
+ */
+export type QuantizePages = (
+  pages: KeyPages,
+  k: Tensor,
+  packed: BufferSlice,
+  scales: BufferSlice,
+  firstSequence: number,
+) => readonly Dispatch[]
+
+/** As `quantizeKeys`, into the pages of a pool: the end of each sequence, as the page table counts them. */
+export async function quantizePages(
+  runtime: Runtime,
+  { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
+  bits: KeyBits,
+  pageSize: number,
+): Promise<QuantizePages> {
+  checkBits(bits)
+  const kernel = await runtime.kernel(emitQuantizeKeys({ dtype, headDim, bits, pageSize }))
+  return (pages, k, packed, scales, firstSequence) => {
+    checkRows('k', k, { dtype, headDim })
+    const [sequences, kvHeads, rows] = k.shape as [number, number, number, number]
+    const held = quantizedKeyBytes({ bits, headDim }, kvHeads, pages.poolPages * pageSize)
+    checkWords('packed', packed, held.packed / 4)
+    checkWords('scales', scales, held.scales / 4)
+    const bound = bindTensor(k)
+    const tokens = tokensPerWorkgroup(headDim)
+    const total = sequences * kvHeads * Math.ceil(rows / tokens)
+    const written = quantizedKeyBytes({ bits, headDim }, sequences * kvHeads, rows)
+    const elements = sequences * kvHeads * rows * headDim
+    const bytes = elements * bytesPerElement[dtype] + written.packed + written.scales
+    return workgroupRanges(total, 6 * tokens * headDim, runtime.work.operationsPerDispatch).map((range) => {
+      const uniforms = packUniforms(quantizeKeysUniforms, {
+        ...range.uniforms,
+        ...pageTableValues(pages),
+        ...addressValues('k', bound),
+        kv_heads: kvHeads,
+        rows,
+        first_token: firstSequence,
+        capacity: 0,
+      })
+      return {
+        kernel,
+        bindings: [runtime.uniforms.get(uniforms), bound.slice, packed, scales, pages.table],
+        workgroups: range.workgroups,
+        cost: { operations: (range.count / total) * 6 * elements, bytes: (range.count / total) * bytes },
+      }
+    })
   }
 }
 

@@ -1,5 +1,5 @@
 import type { ScratchLease } from './arena.js'
-import type { Dispatch } from './dispatch.js'
+import { type Dispatch, recordDispatches } from './dispatch.js'
 import { SparseAttentionError } from './errors.js'
 import { guarded } from './gpu-errors.js'
 import type {
@@ -120,7 +120,7 @@ class CompiledAttention implements SparseAttention {
     try {
       const { plan, parts } = this.#record(tensors, options.plan, scratch)
       const recorders = parts.map((part, index) => (encoder: GPUCommandEncoder) => {
-        recordInto(this.runtime.device, encoder, part)
+        recordDispatches(this.runtime.device, encoder, part)
         if (index === parts.length - 1) scratch.release()
       })
       return { plan, parts: recorders }
@@ -244,7 +244,7 @@ class CompiledAttention implements SparseAttention {
       this.#assertUsable()
       const submitted = guarded(this.runtime, () => {
         const encoder = device.createCommandEncoder({ label: this.id })
-        recordInto(device, encoder, part)
+        recordDispatches(device, encoder, part)
         device.queue.submit([encoder.finish()])
       })
       checks.push(submitted.check)
@@ -276,27 +276,6 @@ function scratchLse(scratch: ScratchLease, shape: AttentionShape): Tensor {
     strides: [queryHeads * queryLength, queryLength, 1],
     offset: 0,
   }
-}
-
-function recordInto(device: GPUDevice, encoder: GPUCommandEncoder, dispatches: readonly Dispatch[]): void {
-  const pass = encoder.beginComputePass()
-  for (const { kernel, bindings, workgroups } of dispatches) {
-    pass.setPipeline(kernel.pipeline)
-    pass.setBindGroup(
-      0,
-      device.createBindGroup({
-        layout: kernel.bindGroupLayout,
-        entries: bindings.map(({ buffer, offsetBytes, sizeBytes }, binding) => ({
-          binding,
-          resource: { buffer, offset: offsetBytes, size: sizeBytes },
-        })),
-      }),
-    )
-    if ('indirect' in workgroups) {
-      pass.dispatchWorkgroupsIndirect(workgroups.indirect.buffer, workgroups.indirect.offsetBytes)
-    } else pass.dispatchWorkgroups(...workgroups)
-  }
-  pass.end()
 }
 
 function cut(dispatches: readonly Dispatch[], operationsPerSubmit: number): Dispatch[][] {

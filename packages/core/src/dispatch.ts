@@ -38,3 +38,25 @@ export interface Dispatch {
   readonly workgroups: readonly [x: number, y: number, z: number] | { readonly indirect: BufferSlice }
   readonly cost: Cost
 }
+
+/** Records dispatches into an encoder, as one pass: for those of primitives that are used without an attention. */
+export function recordDispatches(device: GPUDevice, encoder: GPUCommandEncoder, dispatches: readonly Dispatch[]): void {
+  const pass = encoder.beginComputePass()
+  for (const { kernel, bindings, workgroups } of dispatches) {
+    pass.setPipeline(kernel.pipeline)
+    pass.setBindGroup(
+      0,
+      device.createBindGroup({
+        layout: kernel.bindGroupLayout,
+        entries: bindings.map(({ buffer, offsetBytes, sizeBytes }, binding) => ({
+          binding,
+          resource: { buffer, offset: offsetBytes, size: sizeBytes },
+        })),
+      }),
+    )
+    if ('indirect' in workgroups) {
+      pass.dispatchWorkgroupsIndirect(workgroups.indirect.buffer, workgroups.indirect.offsetBytes)
+    } else pass.dispatchWorkgroups(...workgroups)
+  }
+  pass.end()
+}

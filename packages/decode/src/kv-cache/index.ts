@@ -1,0 +1,10 @@
+export {
+  type PageMetadata,
+  type PageShape,
+  pageBounds,
+  quantizedKeys,
+  type TensorMetadata,
+  type UpdateMetadata,
+} from './metadata.js'
+export { type PagePool, type PagePoolConfig, pagePool } from './page-pool.js'
+export { type OwnPool, pagedKVCache, type SharedPool } from './paged-kv-cache.js'

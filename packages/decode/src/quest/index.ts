@@ -1,0 +1,1 @@
+export { type QuestOptions, quest } from './method.js'

@@ -1,0 +1,1 @@
+export { type SinkWindowOptions, sinkWindow } from './method.js'

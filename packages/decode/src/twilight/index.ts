@@ -1,0 +1,2 @@
+export { type MassShortfall, massShortfall } from './mass-shortfall.js'
+export { type TwilightOptions, twilight } from './method.js'
