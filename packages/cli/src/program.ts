@@ -6,6 +6,7 @@ import { demoPrefillCommand } from './commands/demo-prefill.js'
 import { demoTasksCommand } from './commands/demo-tasks.js'
 import { doctorCommand } from './commands/doctor.js'
 import { methodsCommand } from './commands/methods.js'
+import { tuneCommand } from './commands/tune.js'
 import { cliVersion } from './package-info.js'
 import { progressBar } from './progress.js'
 import type { Output, Terminal } from './terminal.js'
@@ -26,7 +27,7 @@ export function createProgram(terminal: Terminal): Command {
     .version(cliVersion)
   const demo = program.command('demo').description('a model, dense and sparse, side by side')
   for (const command of [demoPrefillCommand, demoTasksCommand]) demo.addCommand(command(output))
-  for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand, benchCommand])
+  for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand, benchCommand, tuneCommand])
     program.addCommand(command(output))
   for (const command of family(program)) {
     command.exitOverride().configureOutput({
