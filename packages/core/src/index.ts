@@ -1,6 +1,13 @@
 export type { RunOptions, RunResult, SparseAttention } from './attention.js'
 export { defineMethod } from './define-method.js'
-export type { BindingKind, Cost, Dispatch, Kernel, KernelSource } from './dispatch.js'
+export {
+  type BindingKind,
+  type Cost,
+  type Dispatch,
+  type Kernel,
+  type KernelSource,
+  recordDispatches,
+} from './dispatch.js'
 export { type ErrorCode, type ErrorDetails, SparseAttentionError } from './errors.js'
 export { floatsToHalves, floatToHalf, halfToFloat, halvesToFloats } from './half.js'
 export {
