@@ -2,11 +2,13 @@ import { Command } from 'commander'
 import { attendCommand } from './commands/attend.js'
 import { benchCommand } from './commands/bench.js'
 import { compareCommand } from './commands/compare.js'
+import { demoGenerateCommand } from './commands/demo-generate.js'
 import { demoPrefillCommand } from './commands/demo-prefill.js'
 import { demoTasksCommand } from './commands/demo-tasks.js'
 import { doctorCommand } from './commands/doctor.js'
 import { methodsCommand } from './commands/methods.js'
 import { tuneCommand } from './commands/tune.js'
+import { liveText } from './demo/live-text.js'
 import { cliVersion } from './package-info.js'
 import { progressBar } from './progress.js'
 import type { Output, Terminal } from './terminal.js'
@@ -18,6 +20,7 @@ export function createProgram(terminal: Terminal): Command {
     signal: terminal.signal,
     log: (line) => terminal.stderr.write(`${line}\n`),
     result: (value, text) => terminal.stdout.write(`${json ? JSON.stringify(value) : text}\n`),
+    liveText: () => (json ? { write() {}, status() {}, end() {} } : liveText(terminal.stdout, terminal.stderr)),
     progress: (total) => progressBar(terminal.stderr, total, !json),
   })
   const program = new Command('sparse-attention')
@@ -26,7 +29,7 @@ export function createProgram(terminal: Terminal): Command {
     )
     .version(cliVersion)
   const demo = program.command('demo').description('a model, dense and sparse, side by side')
-  for (const command of [demoPrefillCommand, demoTasksCommand]) demo.addCommand(command(output))
+  for (const command of [demoPrefillCommand, demoTasksCommand, demoGenerateCommand]) demo.addCommand(command(output))
   for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand, benchCommand, tuneCommand])
     program.addCommand(command(output))
   for (const command of family(program)) {

@@ -1,4 +1,5 @@
 import type { Writable } from 'node:stream'
+import type { LiveText } from './demo/live-text.js'
 import type { Progress } from './progress.js'
 
 /** What the shell gets to know. */
@@ -20,6 +21,8 @@ export interface Output {
   log(line: string): void
   /** The one result of a verb: as an object on stdout with `--json`, otherwise as `text`. */
   result(value: object, text: string): void
+  /** Text that is the result, as it comes, with a line about it below. Nothing is written with `--json`. */
+  liveText(): LiveText
   /** A progress bar that draws on terminals only, and not with `--json`. */
   progress(total: number): Progress
 }
