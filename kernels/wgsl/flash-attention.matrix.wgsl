@@ -53,6 +53,8 @@ struct Uniforms {
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> lse: array<u32>;
 @group(0) @binding(6) var<storage, read> plan: array<u32>;
+@group(0) @binding(7) var<storage, read> pieces: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read_write> parts: array<vec4<u32>>;
 
 alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
@@ -61,6 +63,7 @@ alias Result = subgroup_matrix_result<f32, 16, 16>;
 const KEYS = 16u; // of a tile
 const LANES = 32u; // of a subgroup
 const LANES_PER_ROW = 1u;
+const ROWS = 128u;
 const UNITS = 8u; // 16-byte units of one row in memory
 const TILE_UNITS = 128u;
 const TILE_PITCH = 9u; // units from row to row of a tile: odd, which spreads rows over the memory banks
@@ -132,11 +135,11 @@ fn main(
   @builtin(local_invocation_index) local: u32,
   @builtin(subgroup_id) subgroup: u32,
 ) {
-  // Late rows see the most keys: those of all heads start first, so that no long row is left at the end.
-  let index = workgroup.y * workgroups.x + workgroup.x;
-  let head = index % workgroups.y;
-  let row_block = u.first_row_block + u.row_blocks - 1u - index / workgroups.y;
-  let batch = workgroup.z;
+  let piece = pieces[u.first_row_block + workgroup.x]; // row of blocks, first block, end block, slot
+  if (piece.x == 0xffffffffu) { return; }
+  let row_block = piece.x % u.row_blocks;
+  let head = piece.x / u.row_blocks % u.query_heads;
+  let batch = piece.x / u.row_blocks / u.query_heads;
   let kv_head = head / u.group_size;
   let first_row = row_block * 128u;
   let end_row = min(first_row + 128u, u.query_length);
@@ -153,7 +156,7 @@ fn main(
   // Keys before these ends are visible: to this row, to every row of the workgroup, to some row.
   let row_end = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));
   let full_end = u32(clamp(i32(first_row) + u.query_offset + 1, 0, i32(u.key_length)));
-  let block_end = u32(clamp(i32(end_row - 1u) + u.query_offset + 1, 0, i32(u.key_length)));
+  let block_end = min(u32(clamp(i32(end_row - 1u) + u.query_offset + 1, 0, i32(u.key_length))), piece.z * u.plan_block_k);
 
   // A negative scale turns the signs of q, so that the largest product has the largest score. At a scale of 0 every score
   // is still 0 in f32, but that of keys that a row does not see must stay far below.
@@ -204,12 +207,9 @@ fn main(
   var row_sum = 0.0;
   var row_tainted = false;
 
-  var walk = Walk(0u, block_end, u.plan_words, 0u);
-  if (block_end == 0u) {
-    walk = END;
-  } else if (u.dense == 0u) {
-    walk = next_tile(Walk(), plan_row, block_end);
-  }
+  let first_word = plan_row * u.plan_words + piece.y / 32u;
+  let first_bits = plan[first_word] & (0xffffffffu << (piece.y % 32u));
+  var walk = next_tile(Walk(0u, 0u, piece.y / 32u + 1u, first_bits), plan_row, block_end);
   {
     let step_0 = walk.tile;
     var k_unit_0 = vec4<u32>();
@@ -408,41 +408,42 @@ fn main(
   let empty = row_sum == 0.0;
   var inverse = select(1.0 / row_sum, 0.0, empty);
   if (row_tainted) { inverse = bitcast<f32>(0x7fc00000u | (local & 1u)); }
+  let natural = (reference * scale + log2(row_sum)) * 0.6931471805599453;
+  let lse_bits = select(bitcast<u32>(natural), 0xff800000u, empty);
+  let whole = piece.w == 0u;
   let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row * u.out_row_stride;
+  let part_row = ((piece.w - 1u) * ROWS + row - first_row) * (UNITS + 1u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_0, 5u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_0, 5u);
   workgroupBarrier();
   if (live) {
-    out[out_row + 0u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse);
-    out[out_row + 0u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse);
+    if (whole) { out[out_row + 0u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse); } else { parts[part_row + 0u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse); }
+    if (whole) { out[out_row + 0u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse); } else { parts[part_row + 0u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse); }
   }
   workgroupBarrier();
   subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_1, 5u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_1, 5u);
   workgroupBarrier();
   if (live) {
-    out[out_row + 2u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse);
-    out[out_row + 2u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse);
+    if (whole) { out[out_row + 2u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse); } else { parts[part_row + 2u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse); }
+    if (whole) { out[out_row + 2u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse); } else { parts[part_row + 2u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse); }
   }
   workgroupBarrier();
   subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_2, 5u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_2, 5u);
   workgroupBarrier();
   if (live) {
-    out[out_row + 4u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse);
-    out[out_row + 4u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse);
+    if (whole) { out[out_row + 4u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse); } else { parts[part_row + 4u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse); }
+    if (whole) { out[out_row + 4u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse); } else { parts[part_row + 4u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse); }
   }
   workgroupBarrier();
   subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_3, 5u);
   subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_3, 5u);
   workgroupBarrier();
   if (live) {
-    out[out_row + 6u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse);
-    out[out_row + 6u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse);
+    if (whole) { out[out_row + 6u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse); } else { parts[part_row + 6u + part * 2u + 0u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 0u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 1u]), inverse); }
+    if (whole) { out[out_row + 6u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse); } else { parts[part_row + 6u + part * 2u + 1u] = output_unit(bitcast<vec4<f32>>(scores[local / LANES][score_at + 2u]), bitcast<vec4<f32>>(scores[local / LANES][score_at + 3u]), inverse); }
   }
   workgroupBarrier();
-  if (live && part == 0u) {
-    let natural = (reference * scale + log2(row_sum)) * 0.6931471805599453;
-    lse[(batch * u.query_heads + head) * u.query_length + row] = select(bitcast<u32>(natural), 0xff800000u, empty);
-  }
+  if (live && part == 0u) { if (whole) { lse[(batch * u.query_heads + head) * u.query_length + row] = lse_bits; } else { parts[part_row + UNITS] = vec4<u32>(lse_bits, 0u, 0u, 0u); } }
 }

@@ -13,7 +13,7 @@ export function keysOfTile(elements: number): number {
 }
 
 /** Bindings after the uniforms, in order. */
-export function storageBindings({ dtype, plan, skip = false }: FlashAttentionOptions): {
+export function storageBindings({ dtype, plan, skip = false, pieces = false }: FlashAttentionOptions): {
   kind: BindingKind
   name: string
   type: string
@@ -25,6 +25,12 @@ export function storageBindings({ dtype, plan, skip = false }: FlashAttentionOpt
     { kind: 'read_write', name: 'lse', type: 'array<u32>' },
     ...walks[plan].bindings,
     ...(skip ? [{ kind: 'read_write', name: 'kept', type: 'array<u32>' } as const] : []),
+    ...(pieces
+      ? ([
+          { kind: 'read', name: 'pieces', type: 'array<vec4<u32>>' },
+          { kind: 'read_write', name: 'parts', type: 'array<vec4<u32>>' },
+        ] as const)
+      : []),
   ]
 }
 

@@ -12,6 +12,8 @@ export interface FlashAttentionOptions {
   readonly plan: WalkedPlan
   /** Decide for each tile from its largest score whether its values are worth reading. Only with a block plan. */
   readonly skip?: boolean
+  /** Compute the pieces that a plan's rows were cut into, one a workgroup. Only with a block plan, on matrices. */
+  readonly pieces?: boolean
 }
 
 /** Query rows per workgroup. Plan blocks are multiples of it. */
@@ -21,7 +23,9 @@ export const ROWS = 64
 export const flashAttentionUniforms = {
   ...attentionCallUniforms,
   ...addressFields('out'),
+  /** Of the dispatch; with `pieces`, its first piece. */
   first_row_block: 'u32',
+  /** Of the dispatch; with `pieces`, of a head. */
   row_blocks: 'u32',
 } as const
 

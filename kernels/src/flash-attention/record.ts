@@ -18,6 +18,7 @@ import { bindContiguous, bindTensor } from '../shared/bind.js'
 import { stripeListValues } from '../shared/stripe-lists.js'
 import { addressValues, packUniforms, type UniformFields } from '../shared/uniforms.js'
 import { flashAttentionUniforms, ROWS, skipUniforms } from './options.js'
+import type { RowPieces } from './pieces/pieces.js'
 import { type RowItems, rowItemCount } from './row-items.js'
 import { type WalkedPlan, walks } from './walk.js'
 
@@ -38,6 +39,8 @@ export interface CompiledFlash {
   readonly speed?: number
   /** What it does on this adapter, where that is known: decides how much goes into one dispatch. */
   readonly operationsPerSecond?: number
+  /** Of plans of blocks: balances them. The kernel then computes pieces. */
+  readonly pieces?: RowPieces
 }
 
 /** What a kernel with `skip` writes and decides by. */
@@ -67,7 +70,12 @@ export function recordFlash(
     items = found.items
     dispatches.push(found.dispatch)
   }
-  const bindings = [...planBindings(flash.plan, walked, frame, items), ...(skip ? [skip.kept] : [])]
+  const cut = flash.pieces && walked ? flash.pieces(frame, walked as BlockPlanData) : undefined
+  const bindings = [
+    ...planBindings(flash.plan, walked, frame, items),
+    ...(skip ? [skip.kept] : []),
+    ...(cut ? [cut.pieces, cut.parts] : []),
+  ]
   const values = { ...planValues(flash.plan, walked, frame), ...(skip ? skipValues(frame, skip) : {}) }
   const fields = { ...flashAttentionUniforms, ...walks[flash.plan].uniforms, ...(skip ? skipUniforms : {}) }
   const rowBlocks = items
@@ -76,9 +84,13 @@ export function recordFlash(
   const { operationsPerSecond, speed = 1 } = flash
   const operationsPerDispatch =
     operationsPerSecond === undefined ? runtime.dispatchBudget() * speed : runtime.dispatchBudget(operationsPerSecond)
-  for (const range of rowRanges(frame, flash.rows, rowBlocks, operationsPerDispatch)) {
-    dispatches.push(attendRows(runtime, flash, frame, range, fields, values, walked === undefined, bindings))
+  const record = (range: DispatchRange) =>
+    attend(runtime, flash, frame, range, fields, values, walked === undefined, bindings)
+  if (cut) {
+    const ranges = pieceRanges(frame, flash.rows, rowBlocks, cut.count, operationsPerDispatch)
+    return [...cut.before, ...ranges.map(record), cut.after]
   }
+  for (const range of rowRanges(frame, flash.rows, rowBlocks, operationsPerDispatch)) dispatches.push(record(range))
   return dispatches
 }
 
@@ -167,26 +179,62 @@ function planValues(kind: WalkedPlan, plan: Walked | undefined, frame: Attention
   }
 }
 
-interface RowRange {
-  readonly firstRowBlock: number
+/** What one dispatch computes, at most. */
+interface DispatchRange {
+  /** Of the rows of blocks, or of the pieces. */
+  readonly first: number
+  /** `row_blocks` of the uniforms. */
   readonly rowBlocks: number
+  readonly workgroups: Dispatch['workgroups']
+  readonly cost: Cost
+}
+
+/** Cuts the pieces likewise: one computes a whole row of blocks at most. */
+function pieceRanges(
+  frame: AttentionFrame,
+  rows: number,
+  rowBlocks: number,
+  count: number,
+  operationsPerDispatch: number,
+): DispatchRange[] {
+  const all = attendCost(frame, rows, 0, rowBlocks)
+  const ofRow = 4 * rows * frame.keyLength * frame.headDim
+  const most = Math.max(1, Math.min(65535, Math.floor(operationsPerDispatch / ofRow)))
+  const dispatches = Math.ceil(count / most)
+  const share = Math.ceil(count / dispatches)
+  return Array.from({ length: dispatches }, (_, i) => ({
+    first: i * share,
+    rowBlocks,
+    workgroups: [Math.min(share, count - i * share), 1, 1],
+    cost: { operations: all.operations / dispatches, bytes: all.bytes / dispatches },
+  }))
 }
 
 /**
  * Cuts the query rows so that a dispatch stays below the watchdog's patience, were the plan dense. All have about as much
  * to do: a small one at the end would leave a large GPU idle.
  */
-function rowRanges(frame: AttentionFrame, rows: number, rowBlocks: number, operationsPerDispatch: number): RowRange[] {
+function rowRanges(
+  frame: AttentionFrame,
+  rows: number,
+  rowBlocks: number,
+  operationsPerDispatch: number,
+): DispatchRange[] {
   const all = operations(frame, rows, 0, rowBlocks)
   const share = all / Math.ceil(all / operationsPerDispatch)
-  const ranges: RowRange[] = []
+  const ranges: DispatchRange[] = []
   let end = rowBlocks
   while (end > 0) {
     let first = end - 1
     const more = () =>
       operations(frame, rows, first, end) < share && operations(frame, rows, first - 1, end) <= operationsPerDispatch
     while (first > 0 && end - first < 65535 && more()) first--
-    ranges.push({ firstRowBlock: first, rowBlocks: end - first })
+    ranges.push({
+      first,
+      rowBlocks: end - first,
+      workgroups: [end - first, frame.queryHeads, frame.batch],
+      cost: attendCost(frame, rows, first, end),
+    })
     end = first
   }
   return ranges
@@ -206,11 +254,21 @@ function operations(frame: AttentionFrame, rowsPerBlock: number, first: number, 
   return 4 * frame.batch * frame.queryHeads * rows * keys * frame.headDim
 }
 
-function attendRows(
+/** Of row blocks [first, end) if nothing is skipped. */
+function attendCost(frame: AttentionFrame, rowsPerBlock: number, first: number, end: number): Cost {
+  const rows = rowsIn(frame, rowsPerBlock, first, end)
+  const elements = frame.batch * frame.headDim * 2 * (frame.queryHeads * rows + frame.kvHeads * frame.keyLength)
+  return {
+    operations: operations(frame, rowsPerBlock, first, end),
+    bytes: elements * bytesPerElement[frame.q.dtype] + frame.batch * frame.queryHeads * rows * 4,
+  }
+}
+
+function attend(
   runtime: Runtime,
-  { kernel, rows: rowsPerBlock }: CompiledFlash,
+  { kernel }: CompiledFlash,
   frame: AttentionFrame,
-  { firstRowBlock, rowBlocks }: RowRange,
+  { first, rowBlocks, workgroups, cost }: DispatchRange,
   fields: UniformFields,
   values: Record<string, number>,
   dense: boolean,
@@ -223,16 +281,10 @@ function attendRows(
   const uniforms = packUniforms(fields, {
     ...attentionCallValues(frame, { q, k, v }, dense),
     ...addressValues('out', out),
-    first_row_block: firstRowBlock,
+    first_row_block: first,
     row_blocks: rowBlocks,
     ...values,
   } as Record<string, number>)
-  const rows = rowsIn(frame, rowsPerBlock, firstRowBlock, firstRowBlock + rowBlocks)
-  const elements = frame.batch * frame.headDim * 2 * (frame.queryHeads * rows + frame.kvHeads * frame.keyLength)
-  const cost: Cost = {
-    operations: operations(frame, rowsPerBlock, firstRowBlock, firstRowBlock + rowBlocks),
-    bytes: elements * bytesPerElement[frame.q.dtype] + frame.batch * frame.queryHeads * rows * 4,
-  }
   return {
     kernel,
     bindings: [
@@ -244,7 +296,7 @@ function attendRows(
       bindContiguous(frame.lse),
       ...planSlices,
     ],
-    workgroups: [rowBlocks, frame.queryHeads, frame.batch],
+    workgroups,
     cost,
   }
 }

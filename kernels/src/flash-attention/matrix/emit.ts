@@ -8,9 +8,10 @@ import { LANES, type MatrixGeometry, matrixLayout, TILE_KEYS, workgroupBytes } f
 import { products } from './products.js'
 import { softmax } from './softmax.js'
 import { staging } from './staging.js'
-import { pulledWalks } from './walk.js'
+import { pieceWalk, pulledWalks } from './walk.js'
+import { lateRowsFirst, pieceWork, rowsOfHeads } from './work.js'
 
-export interface MatrixFlashOptions extends Pick<FlashAttentionOptions, 'causal' | 'headDim' | 'plan'> {
+export interface MatrixFlashOptions extends Pick<FlashAttentionOptions, 'causal' | 'headDim' | 'plan' | 'pieces'> {
   readonly geometry: MatrixGeometry
   readonly subgroupMatrix: SubgroupMatrix
 }
@@ -24,13 +25,21 @@ export interface MatrixFlashOptions extends Pick<FlashAttentionOptions, 'causal'
  * Where a tile holds keys that a row does not see, their values are multiplied by 0. So that NaN and ∞ in V stay with the
  * rows that see them, such tiles are staged without, and rows that see them give NaN.
  */
-export function emitMatrix({ headDim, causal, plan, geometry, subgroupMatrix }: MatrixFlashOptions): KernelSource {
-  const options = { dtype: 'f16', headDim, causal, plan } as const
+export function emitMatrix({
+  headDim,
+  causal,
+  plan,
+  pieces = false,
+  geometry,
+  subgroupMatrix,
+}: MatrixFlashOptions): KernelSource {
+  const options = { dtype: 'f16', headDim, causal, plan, pieces } as const
   const dialect = matrixDialect(subgroupMatrix)
   const layout = matrixLayout(headDim, geometry)
   const { rows, subgroups, subgroupRows, lanesPerRow, units, tilePitch, scorePitch, vectors, weightUnit } = layout
   const { M, N, K } = dialect.shape
-  const walk = pulledWalks[plan]
+  const walk = pieces ? pieceWalk : pulledWalks[plan]
+  const work = pieces ? pieceWork : causal ? lateRowsFirst : rowsOfHeads
   const product = products(dialect, layout)
   const weights = softmax(dialect, layout, walk)
   const tiles = staging(dialect, layout, walk)
@@ -49,6 +58,7 @@ ${dialect.types}
 const KEYS = ${TILE_KEYS}u; // of a tile
 const LANES = ${LANES}u; // of a subgroup
 const LANES_PER_ROW = ${lanesPerRow}u;
+const ROWS = ${rows}u;
 const UNITS = ${units}u; // 16-byte units of one row in memory
 const TILE_UNITS = ${TILE_KEYS * units}u;
 const TILE_PITCH = ${tilePitch}u; // units from row to row of a tile: odd, which spreads rows over the memory banks
@@ -95,16 +105,7 @@ fn main(
   @builtin(local_invocation_index) local: u32,
   @builtin(subgroup_id) subgroup: u32,
 ) {
-  ${
-    causal
-      ? `// Late rows see the most keys: those of all heads start first, so that no long row is left at the end.
-  let index = workgroup.y * workgroups.x + workgroup.x;
-  let head = index % workgroups.y;
-  let row_block = u.first_row_block + u.row_blocks - 1u - index / workgroups.y;`
-      : `let head = workgroup.y;
-  let row_block = u.first_row_block + u.row_blocks - 1u - workgroup.x;`
-  }
-  let batch = workgroup.z;
+  ${indent(work.find, 2)}
   let kv_head = head / u.group_size;
   ${indent(walks[plan].rows(rows), 2)}
 
@@ -119,7 +120,7 @@ fn main(
   // Keys before these ends are visible: to this row, to every row of the workgroup, to some row.
   let row_end = ${rowEnd(options, 'row')};
   let full_end = ${rowEnd(options, 'first_row')};
-  let block_end = ${rowEnd(options, 'end_row - 1u')};
+  let block_end = ${work.end(rowEnd(options, 'end_row - 1u'))};
 
   // A negative scale turns the signs of q, so that the largest product has the largest score. At a scale of 0 every score
   // is still 0 in f32, but that of keys that a row does not see must stay far below.
@@ -175,12 +176,11 @@ fn main(
   let empty = row_sum == 0.0;
   var inverse = select(1.0 / row_sum, 0.0, empty);
   if (row_tainted) { inverse = bitcast<f32>(0x7fc00000u | (local & 1u)); }
-  let out_row = u.out_offset + batch * u.out_batch_stride + head * u.out_head_stride + row * u.out_row_stride;
-  ${indent(product.writeOutput, 2)}
-  if (live && part == 0u) {
-    let natural = (reference * scale + log2(row_sum)) * 0.6931471805599453;
-    lse[(batch * u.query_heads + head) * u.query_length + row] = select(bitcast<u32>(natural), 0xff800000u, empty);
-  }
+  let natural = (reference * scale + log2(row_sum)) * 0.6931471805599453;
+  let lse_bits = select(bitcast<u32>(natural), 0xff800000u, empty);
+  ${indent(work.outputRow, 2)}
+  ${indent(product.writeOutput(work.storeUnit), 2)}
+  if (live && part == 0u) { ${work.storeLse} }
 }
 `
   return {

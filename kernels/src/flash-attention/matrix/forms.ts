@@ -1,4 +1,5 @@
 import type { AttentionConfig, AttentionFrame, PlanData, Runtime } from '@sparse-attention/core'
+import { rowPieces } from '../pieces/pieces.js'
 import type { CompiledFlash } from '../record.js'
 import type { WalkedPlan } from '../walk.js'
 import { emitMatrix } from './emit.js'
@@ -46,17 +47,26 @@ export async function matrixForms(
 ): Promise<readonly CompiledFlash[]> {
   const { subgroupMatrix } = runtime
   if (runtime.tier !== 'matrix' || !subgroupMatrix || !hasMatrixKernel(dtype, headDim)) return []
-  const sources = forms
+  const emitted = forms
     // Rows of variable blocks come in runs of 64.
     .filter(({ rows }) => plan !== 'variable-block' || rows === 64)
-    .map(({ workgroups, ...geometry }) => ({
-      rows: geometry.rows,
-      workgroups,
-      source: emitMatrix({ headDim, causal, plan, geometry, subgroupMatrix }),
-    }))
+    .flatMap(({ workgroups, ...geometry }) =>
+      // Plans of blocks are balanced; a dense call has nothing to balance and starts sooner without.
+      (plan === 'block' ? [true, false] : [false]).map((pieces) => ({
+        form: { plan, rows: geometry.rows, workgroups, speed: SPEED },
+        pieces,
+        source: emitMatrix({ headDim, causal, plan, pieces, geometry, subgroupMatrix }),
+      })),
+    )
     .filter(({ source }) => source.workgroupBytes <= runtime.device.limits.maxComputeWorkgroupStorageSize)
   return Promise.all(
-    sources.map(async ({ source, ...form }) => ({ kernel: await runtime.kernel(source), plan, ...form, speed: SPEED })),
+    emitted.map(async ({ form, pieces, source }) => {
+      const [kernel, cut] = await Promise.all([
+        runtime.kernel(source),
+        pieces ? rowPieces(runtime, headDim, form.rows) : undefined,
+      ])
+      return { kernel, ...form, ...(cut && { pieces: cut }) }
+    }),
   )
 }
 
@@ -69,5 +79,7 @@ export function chooseForm(
   const fits = ({ rows, workgroups = 0 }: CompiledFlash) =>
     Math.ceil(queryLength / rows) * queryHeads * batch >= workgroups &&
     (!('blockQ' in plan) || plan.blockQ % rows === 0)
-  return forms.find(fits) ?? forms[forms.length - 1]!
+  const balanced = plan.kind === 'block' && forms.some(({ pieces }) => pieces)
+  const able = forms.filter(({ pieces }) => (pieces !== undefined) === balanced)
+  return able.find(fits) ?? able[able.length - 1]!
 }

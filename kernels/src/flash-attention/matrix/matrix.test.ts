@@ -22,7 +22,13 @@ const square: SubgroupMatrix = { syntax: 'template', M: 16, N: 16, K: 16 }
 const cases = (headDims: readonly number[], subgroupMatrix: SubgroupMatrix) =>
   headDims.flatMap((headDim) =>
     matrixGeometries(headDim).flatMap((geometry) =>
-      plans.flatMap((plan) => [false, true].map((causal) => ({ headDim, geometry, plan, causal, subgroupMatrix }))),
+      plans.flatMap((plan) =>
+        [false, true].flatMap((causal) =>
+          (plan === 'block' ? [false, true] : [false]).map((pieces) => ({
+            ...{ headDim, geometry, plan, causal, pieces, subgroupMatrix },
+          })),
+        ),
+      ),
     ),
   )
 
@@ -52,23 +58,26 @@ describe('the WGSL', () => {
   // Collecting the instance would end the process.
   const keepAlive: unknown[] = []
 
-  test.each(every)('head_dim $headDim, $geometry.rows rows, $plan plan, causal $causal', async (options) => {
-    const source = emitMatrix(options)
-    device.pushErrorScope('validation')
-    const module = device.createShaderModule({ code: source.code })
-    expect((await module.getCompilationInfo()).messages.map(({ lineNum, message }) => [lineNum, message])).toEqual([])
-    // This adapter has 16 KiB of workgroup memory; its subgroups may have 128 lanes, and a workgroup must be whole ones.
-    if (source.workgroupSize % 128 === 0 && source.workgroupBytes <= 16384) {
-      device.createComputePipeline({ layout: 'auto', compute: { module } })
-    }
-    expect(await device.popErrorScope()).toBeNull()
-    expect(source.workgroupBytes).toBe(declaredBytes(source))
-    if (options.geometry.rows < 256 && options.headDim <= 128) {
-      expect(source.workgroupBytes).toBeLessThanOrEqual(HALF_OF_A_MULTIPROCESSOR)
-    }
-    expect(source.workgroupSize).toBeLessThanOrEqual(256)
-    expect(source.bindings.filter((kind) => kind !== 'uniform').length).toBeLessThanOrEqual(8)
-  })
+  test.each(every)(
+    'head_dim $headDim, $geometry.rows rows, $plan plan, causal $causal, pieces $pieces',
+    async (options) => {
+      const source = emitMatrix(options)
+      device.pushErrorScope('validation')
+      const module = device.createShaderModule({ code: source.code })
+      expect((await module.getCompilationInfo()).messages.map(({ lineNum, message }) => [lineNum, message])).toEqual([])
+      // This adapter has 16 KiB of workgroup memory; its subgroups may have 128 lanes, and a workgroup must be whole ones.
+      if (source.workgroupSize % 128 === 0 && source.workgroupBytes <= 16384) {
+        device.createComputePipeline({ layout: 'auto', compute: { module } })
+      }
+      expect(await device.popErrorScope()).toBeNull()
+      expect(source.workgroupBytes).toBe(declaredBytes(source))
+      if (options.geometry.rows < 256 && options.headDim <= 128) {
+        expect(source.workgroupBytes).toBeLessThanOrEqual(HALF_OF_A_MULTIPROCESSOR)
+      }
+      expect(source.workgroupSize).toBeLessThanOrEqual(256)
+      expect(source.bindings.filter((kind) => kind !== 'uniform').length).toBeLessThanOrEqual(8)
+    },
+  )
 
   test.each(others)('in $syntax syntax, matrices of $M×$N×$K', async (subgroupMatrix) => {
     const sources = cases([16, 128, 144], subgroupMatrix).map(emitMatrix)
@@ -113,6 +122,7 @@ describe('the WGSL', () => {
       geometry: { rows: 128, subgroupRows: 32 },
       plan: 'block',
       causal: true,
+      pieces: true,
       subgroupMatrix: square,
     })
     await expect(code).toMatchFileSnapshot('../../../wgsl/flash-attention.matrix.wgsl')
@@ -139,7 +149,9 @@ describe('the choice of a form', () => {
       kernel: async (source: KernelSource) => ({ source }),
     }) as unknown as Runtime
   const config = (headDim: number, dtype = 'f16') => ({ dtype, headDim, causal: false }) as Required<AttentionConfig>
-  const rowsOf = async (...args: Parameters<typeof matrixForms>) => (await matrixForms(...args)).map(({ rows }) => rows)
+  const rowsOf = async (...args: Parameters<typeof matrixForms>) => [
+    ...new Set((await matrixForms(...args)).map(({ rows }) => rows)),
+  ]
 
   test('there is none off the tier, for f32, and for head_dim that 16 does not divide', async () => {
     expect(await rowsOf(runtime('portable'), config(64), 'block')).toEqual([])
@@ -162,6 +174,9 @@ describe('the choice of a form', () => {
     expect(chosen(2048, { kind: 'dense' })).toBe(64)
     expect(chosen(4096, { kind: 'block', blockQ: 256 })).toBe(128)
     expect(chosen(4096, { kind: 'block', blockQ: 64 })).toBe(64)
-    expect(chosen(4096, { kind: 'stripe', blockQ: 192 })).toBe(64)
+
+    const striped = await matrixForms(runtime('matrix'), config(64), 'stripe')
+    const frame = { batch: 1, queryHeads: 8, queryLength: 4096 } as AttentionFrame
+    expect(chooseForm(striped, frame, { kind: 'stripe', blockQ: 192 } as PlanData).rows).toBe(64)
   })
 })

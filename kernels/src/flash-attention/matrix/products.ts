@@ -17,8 +17,8 @@ export interface Products {
   readonly values: string
   /** Multiplies each row of the output by its lane's `rescale`. Uses `scores`. */
   readonly rescaleOutput: string
-  /** Writes the rows of the output, times their lane's `inverse`. Uses `scores`. */
-  readonly writeOutput: string
+  /** Stores the rows of the output, times their lane's `inverse`, by units of 16 bytes. Uses `scores`. */
+  readonly writeOutput: (store: (unit: string, value: string) => string) => string
 }
 
 export function products(dialect: MatrixDialect, layout: MatrixLayout): Products {
@@ -120,17 +120,17 @@ ${lines(pairs(rows, keyColumns), ([m, n]) => {
 })}
 workgroupBarrier();`,
     ),
-    writeOutput: lines(chunks, (chunk) =>
-      throughScores(
-        chunk,
-        `if (live) {
-${lines(
-  range(vectors / 2),
-  (i) =>
-    `  out[out_row + ${2 * chunk}u + part * ${vectors / 2}u + ${i}u] = output_unit(${floats(2 * i)}, ${floats(2 * i + 1)}, inverse);`,
-)}
+    writeOutput: (store) =>
+      lines(chunks, (chunk) =>
+        throughScores(
+          chunk,
+          `if (live) {
+${lines(range(vectors / 2), (i) => {
+  const value = `output_unit(${floats(2 * i)}, ${floats(2 * i + 1)}, inverse)`
+  return `  ${store(`${2 * chunk}u + part * ${vectors / 2}u + ${i}u`, value)}`
+})}
 }`,
+        ),
       ),
-    ),
   }
 }

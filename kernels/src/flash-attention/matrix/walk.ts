@@ -176,3 +176,12 @@ export const pulledWalks: Readonly<Record<WalkedPlan, PulledWalk>> = {
     seenEnd: 'min(row_end, now.span_end)',
   }),
 }
+
+/** The blocks of a piece of a row, from `piece.y` on: `block_end` is its own. Never dense. */
+export const pieceWalk: PulledWalk = {
+  ...pulledWalks.block,
+  start: `\
+let first_word = plan_row * u.plan_words + piece.y / 32u;
+let first_bits = plan[first_word] & (0xffffffffu << (piece.y % 32u));
+var walk = next_tile(Walk(0u, 0u, piece.y / 32u + 1u, first_bits), plan_row, block_end);`,
+}
