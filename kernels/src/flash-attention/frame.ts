@@ -1,7 +1,8 @@
 import type { BindingKind } from '@sparse-attention/core'
 import { uniformStruct } from '../shared/uniforms.js'
 import { elementsPerUnit, indent, range, unitType, unpackUnit } from '../shared/wgsl.js'
-import { type FlashAttentionOptions, flashAttentionUniforms, ROWS, skipUniforms } from './options.js'
+import { type FlashAttentionOptions, ROWS } from './options.js'
+import { flashAttentionUniforms, skipUniforms } from './uniforms.js'
 import { walks } from './walk.js'
 
 /** Keys per online-softmax step: independent dot products hide latency, few enough to stay in registers. */

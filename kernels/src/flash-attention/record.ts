@@ -17,9 +17,10 @@ import { attentionCallValues } from '../shared/attention-call.js'
 import { bindContiguous, bindTensor } from '../shared/bind.js'
 import { stripeListValues } from '../shared/stripe-lists.js'
 import { addressValues, packUniforms, type UniformFields } from '../shared/uniforms.js'
-import { flashAttentionUniforms, ROWS, skipUniforms } from './options.js'
+import { ROWS } from './options.js'
 import type { RowPieces } from './pieces/pieces.js'
 import { type RowItems, rowItemCount } from './row-items.js'
+import { flashAttentionUniforms, skipUniforms } from './uniforms.js'
 import { type WalkedPlan, walks } from './walk.js'
 
 /** Keys per step of a dense walk: any multiple of the tiles will do. */
