@@ -57,7 +57,7 @@ function draw({ title, subtitle, x, y, lines }) {
     },
     // Without a browser the width of text is a guess, and too small: hence the gap.
     legend: { bottom: 8, itemWidth: 28, itemGap: 32, textStyle: text },
-    grid: { left: 76, right: 40, top: 76, bottom: 110 },
+    grid: { left: 76, right: 40, top: 76, bottom: 124 },
     xAxis: axis({ ...x, nameGap: 30 }),
     yAxis: axis({ ...y, nameGap: 52 }),
     series: lines.map(({ name, points }) => ({

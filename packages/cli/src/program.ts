@@ -28,6 +28,8 @@ export function createProgram(terminal: Terminal): Command {
       'Sparse attention on WebGPU: look at this machine, list methods, run and compare them on your tensors, time them, see a demo.',
     )
     .version(cliVersion)
+    // What follows a verb is the verb's: `bench` and `bench table` have options of the same names.
+    .enablePositionalOptions()
   const demo = program.command('demo').description('a model, dense and sparse, side by side')
   for (const command of [demoPrefillCommand, demoTasksCommand, demoGenerateCommand]) demo.addCommand(command(output))
   for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand, benchCommand, tuneCommand])

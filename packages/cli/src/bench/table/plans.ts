@@ -60,11 +60,11 @@ export function skewedBlocks(
   every: number,
   seed: number,
 ): HostBlockPlan {
-  return blockPlan(size, block, seed, (random, _, count) =>
-    random.integer(every) === 0
-      ? Array.from({ length: count }, (_, c) => c)
-      : sample(random, count, kept(count, density)),
-  )
+  let full = new Set<number>()
+  return blockPlan(size, block, seed, (random, row, count) => {
+    if (row === 0) full = sample(random, count, kept(count, 1 / every)) // a head's first
+    return full.has(row) ? Array.from({ length: count }, (_, c) => c) : sample(random, count, kept(count, density))
+  })
 }
 
 /** Single key columns at random places, others for each block of queries. */

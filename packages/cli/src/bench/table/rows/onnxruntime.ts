@@ -1,7 +1,6 @@
 import { dense } from '@sparse-attention/kernels'
 import { allowedError, errorOfRows } from '../../check-rows.js'
 import { makeInput } from '../../input.js'
-import { openPeer } from '../../peer.js'
 import { timeWall } from '../../samples.js'
 import { uploadInput } from '../../tensors.js'
 import { NotMeasured, type Row } from '../row.js'
@@ -31,6 +30,8 @@ export const onnxruntimeRows: readonly Row[] = [
       const ours = await timeWall(runtime, () => attention.run({ q, k, v, out, lse }, { signal }), sampling)
       const { dense: gpu } = await bench.time({ dense: recordAttention(attention, { q, k, v, out, lse }) })
 
+      // Loaded when needed: it brings onnxruntime-web along.
+      const { openPeer } = await import('../../peer.js')
       const peer = await openPeer(runtime, input, tensors, call).catch((problem: unknown) => {
         throw new NotMeasured('not available', String(problem instanceof Error ? problem.message : problem))
       })
