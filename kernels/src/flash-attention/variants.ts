@@ -84,21 +84,21 @@ const MOST_ELEMENTS = 96
 /** In bytes: more of it leaves too few workgroups on a multiprocessor. */
 const MOST_TILE_BYTES = 24 * 1024
 
-/** From `keysOfTile` up, and few or many keys a step: larger ones first, which win more often. */
-function tiles(usual: number, elements: number): { readonly tileKeys: number; readonly step: number }[] {
-  return [2, 1, 4]
-    .map((times) => times * usual)
-    .filter((tileKeys) => tileKeys === usual || (tileKeys <= 32 && 8 * tileKeys * elements <= MOST_TILE_BYTES))
+/** Some times as many keys as usual, and many or few a step: the more promising first. */
+function tiles(usual: number, elements: number, times: readonly number[]): { tileKeys: number; step: number }[] {
+  return times
+    .map((n) => n * usual)
+    .filter((keys) => keys === usual || (keys <= 32 && 8 * keys * elements <= MOST_TILE_BYTES))
     .flatMap((tileKeys) => [8, 4].filter((step) => step <= tileKeys).map((step) => ({ tileKeys, step })))
 }
 
 function portableVariants(headDim: number): FlashVariant[] {
   const { slices: usual, tileKeys } = portableTiling(headDim)
-  // Fewer slices need no sums of partial products, or fewer.
+  // With fewer slices there are fewer partial products to add, or none.
   const slices = [usual - 1, usual].filter(
-    (n) => n > 0 && portableSlice(headDim, n) <= MOST_ELEMENTS && n * ROWS <= 256,
+    (n) => n > 0 && n * ROWS <= 256 && portableSlice(headDim, n) <= MOST_ELEMENTS,
   )
-  return tiles(tileKeys, usual * portableSlice(headDim, usual)).flatMap((tile) =>
+  return tiles(tileKeys, usual * portableSlice(headDim, usual), [2, 1]).flatMap((tile) =>
     slices.map((n) => ({ emitter: 'portable', slices: n, ...tile }) as const),
   )
 }
@@ -106,10 +106,8 @@ function portableVariants(headDim: number): FlashVariant[] {
 function subgroupVariants(headDim: number): FlashVariant[] {
   const slice = subgroupSlice(headDim)
   const { rowsPerLane: usual, tileKeys } = subgroupTiling(headDim)
-  const rows = [usual, usual / 2, 2 * usual].filter(
-    (n) => n >= 1 && n <= 8 && n * slice >= 32 && n * slice <= MOST_ELEMENTS,
-  )
-  return tiles(tileKeys, 4 * slice).flatMap((tile) =>
-    rows.map((rowsPerLane) => ({ emitter: 'subgroup', rowsPerLane, ...tile }) as const),
-  )
+  const variants = (rowsPerLane: number, times: readonly number[]) =>
+    tiles(tileKeys, 4 * slice, times).map((tile) => ({ emitter: 'subgroup', rowsPerLane, ...tile }) as const)
+  // More rows would not fit the registers.
+  return [...variants(usual, [2, 1, 4]), ...(usual > 1 ? variants(usual / 2, [2]) : [])]
 }

@@ -1,7 +1,8 @@
-/** Samples of each case that a winner needs. */
-const ROUNDS_TO_WIN = 5
+/** Rounds that a winner needs, and the share of them in which it was faster. */
+const ROUNDS_TO_WIN = 7
+const SHARE_TO_WIN = 0.8
 
-/** A winner must save this share of the time on average: less is noise, and not worth a second kernel. */
+/** A winner must save this share of the time on average: less is not worth a second kernel. */
 const LEAST_GAIN = 0.03
 
 /** And may take this share longer in no single case. */
@@ -12,15 +13,15 @@ export interface Contest {
   readonly candidates: number
   /** How many cases each is timed in, e.g. lengths. */
   readonly cases: number
-  /** Milliseconds of one sample. */
-  time(candidate: number, which: number): Promise<number>
+  /** Milliseconds of one sample of each of some candidates, taken one after the other in that order. */
+  time(candidates: readonly number[], which: number): Promise<readonly number[]>
   readonly timeLeft: () => boolean
 }
 
 export interface Standing {
-  /** Samples in milliseconds, by case. */
-  readonly samples: readonly (readonly number[])[]
-  /** Time divided by that of the first candidate in the same round, the median, by case; NaN without a sample. */
+  /** Median of the samples in milliseconds, by case; NaN without any. */
+  readonly ms: readonly number[]
+  /** Time divided by that of the first candidate in the same round, the median, by case. */
   readonly ratios: readonly number[]
 }
 
@@ -35,40 +36,43 @@ export interface Outcome {
  * within the same moments: clocks change while one measures.
  */
 export async function successiveHalving({ candidates, cases, time, timeLeft }: Contest): Promise<Outcome> {
+  /** By candidate and case, one number a round. */
   const samples = Array.from({ length: candidates }, () => Array.from({ length: cases }, (): number[] => []))
   const ratios = Array.from({ length: candidates }, () => Array.from({ length: cases }, (): number[] => []))
-  const ratioOf = (candidate: number, which: number) => median(ratios[candidate]![which]!)
-  const overall = (candidate: number) => geometricMean(samples[candidate]!.map((_, which) => ratioOf(candidate, which)))
+  const overall = (candidate: number) => geometricMean(ratios[candidate]!.map(median))
 
   let left = Array.from({ length: candidates - 1 }, (_, i) => i + 1)
-  for (let round = 0; timeLeft() && (round < ROUNDS_TO_WIN || left.length > 1); round++) {
+  for (let round = 0; timeLeft() && round < ROUNDS_TO_WIN; round++) {
+    // Nobody is always the one who comes first, or right after the longest pause.
+    const order = [0, ...left]
+    const turned = [...order.slice(round % order.length), ...order.slice(0, round % order.length)]
     for (let which = 0; which < cases; which++) {
-      // Nobody is always the one who comes first, or right after the longest pause.
-      const order = [0, ...left]
-      const turned = [...order.slice(round % order.length), ...order.slice(0, round % order.length)]
-      const times = new Map<number, number>()
-      for (const candidate of turned) {
-        if (!timeLeft()) break
-        times.set(candidate, await time(candidate, which))
-      }
-      const beside = times.get(0)
-      for (const [candidate, ms] of times) {
-        samples[candidate]![which]!.push(ms)
-        if (beside !== undefined) ratios[candidate]![which]!.push(ms / beside)
+      const times = await time(turned, which)
+      const beside = times[turned.indexOf(0)]!
+      for (const [i, candidate] of turned.entries()) {
+        samples[candidate]![which]!.push(times[i]!)
+        ratios[candidate]![which]!.push(times[i]! / beside)
       }
     }
     left = left.sort((a, b) => overall(a) - overall(b)).slice(0, Math.max(1, Math.ceil(left.length / 2)))
   }
+
+  const wins = (candidate: number) => {
+    const ofCases = ratios[candidate]!
+    const rounds = ofCases[0]!.map((_, round) => geometricMean(ofCases.map((ofCase) => ofCase[round]!)))
+    return (
+      rounds.length >= ROUNDS_TO_WIN &&
+      rounds.filter((ratio) => ratio < 1).length >= SHARE_TO_WIN * rounds.length &&
+      overall(candidate) <= 1 - LEAST_GAIN &&
+      ofCases.every((ofCase) => median(ofCase) <= 1 + MOST_LOSS)
+    )
+  }
   const [best] = left
-  const wins =
-    best !== undefined &&
-    ratios[best]!.every((all) => all.length >= ROUNDS_TO_WIN && median(all) <= 1 + MOST_LOSS) &&
-    overall(best) <= 1 - LEAST_GAIN
   return {
-    winner: wins ? best : 0,
-    standings: samples.map((ofCase, candidate) => ({
-      samples: ofCase,
-      ratios: ofCase.map((_, which) => ratioOf(candidate, which)),
+    winner: best !== undefined && wins(best) ? best : 0,
+    standings: samples.map((ofCases, candidate) => ({
+      ms: ofCases.map(median),
+      ratios: ratios[candidate]!.map(median),
     })),
   }
 }

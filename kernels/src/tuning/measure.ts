@@ -1,4 +1,11 @@
-import type { AttentionTensors, OwnedTensor, Runtime, SparseAttention } from '@sparse-attention/core'
+import {
+  type AttentionTensors,
+  type DType,
+  floatsToHalves,
+  type OwnedTensor,
+  type Runtime,
+  type SparseAttention,
+} from '@sparse-attention/core'
 import { dense } from '../dense/method.js'
 import { flashAttention } from '../flash-attention/flash-attention.js'
 import type { FlashCall } from '../flash-attention/variants.js'
@@ -47,7 +54,7 @@ export function makeTensors(runtime: Runtime, { headDim, dtype }: FlashCall, sha
     return one
   }
   const random = (heads: number, length: number, seed: number) =>
-    tensor(dtype, [1, heads, length, headDim], randomValues(heads * length * headDim, seed))
+    tensor(dtype, [1, heads, length, headDim], randomValues(dtype, heads * length * headDim, seed))
   try {
     return {
       q: random(queryHeads, queryLength, 1),
@@ -65,35 +72,102 @@ export function makeTensors(runtime: Runtime, { headDim, dtype }: FlashCall, sha
   }
 }
 
-/** Even in [-1, 1): a multiplicative congruential generator, so that everybody measures on equal numbers. */
-function randomValues(count: number, seed: number): Float32Array {
-  const values = new Float32Array(count)
+/** A prime: no row of one head lies where the same row of another does. */
+const PERIOD = 65521
+
+/** Even in [-1, 1), from a congruential generator, repeated: as fast as memory allows, for the GPU idles meanwhile. */
+function randomValues(dtype: DType, count: number, seed: number): Float32Array | Uint16Array {
+  const floats = new Float32Array(Math.min(count, PERIOD))
   let state = seed
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < floats.length; i++) {
     state = Math.imul(state, 1664525) + 1013904223
-    values[i] = state / 2 ** 31
+    floats[i] = state / 2 ** 31
   }
+  const values = dtype === 'f16' ? new Uint16Array(count) : new Float32Array(count)
+  const period = dtype === 'f16' ? floatsToHalves(floats) : floats
+  for (let at = 0; at < count; at += PERIOD) values.set(period.subarray(0, count - at), at)
   return values
 }
 
-/** Milliseconds of a call, from the first submit to the end of the GPU's work; the mean of as many as are asked for. */
-export async function timeCalls(
-  runtime: Runtime,
-  attention: SparseAttention,
-  tensors: AttentionTensors,
-  calls: number,
-): Promise<number> {
-  await runtime.idle()
-  const start = performance.now()
+/** One sample: as many calls of an attention, of which the mean counts. */
+export interface Sample {
+  readonly attention: SparseAttention
+  readonly tensors: AttentionTensors
+  readonly calls: number
+}
+
+/**
+ * Milliseconds a call of each sample, from the first submit to the end of the GPU's work, one after the other.
+ *
+ * @param together  leave no pause between samples, where the GPU has a clock to tell them apart: its frequency falls in pauses
+ */
+export async function timeSamples(runtime: Runtime, samples: readonly Sample[], together: boolean): Promise<number[]> {
+  if (together && runtime.device.features.has('timestamp-query')) return timeOnGpu(runtime, samples)
+  const ms: number[] = []
+  for (const sample of samples) {
+    await runtime.idle()
+    const start = performance.now()
+    submitCalls(runtime, sample, () => ({}))
+    await runtime.idle()
+    ms.push((performance.now() - start) / sample.calls)
+  }
+  return ms
+}
+
+async function timeOnGpu(runtime: Runtime, samples: readonly Sample[]): Promise<number[]> {
+  const { device } = runtime
+  const count = 2 * samples.length
+  const querySet = device.createQuerySet({ type: 'timestamp', count })
+  // QUERY_RESOLVE, COPY_SRC; the global may be absent in Node
+  const resolved = device.createBuffer({ label: 'timestamps', size: 8 * count, usage: 0x0200 | 0x0004 })
+  try {
+    for (const [i, sample] of samples.entries()) {
+      let first = true
+      submitCalls(runtime, sample, () => {
+        // Every pass writes the end; the last one to do so is the end of all.
+        const writes = { querySet, ...(first && { beginningOfPassWriteIndex: 2 * i }), endOfPassWriteIndex: 2 * i + 1 }
+        first = false
+        return { timestampWrites: writes }
+      })
+    }
+    const encoder = device.createCommandEncoder()
+    encoder.resolveQuerySet(querySet, 0, count, resolved, 0)
+    device.queue.submit([encoder.finish()])
+    const bytes = await runtime.readBytes({ buffer: resolved, offsetBytes: 0, sizeBytes: 8 * count })
+    const nanoseconds = new BigUint64Array(bytes)
+    return samples.map(({ calls }, i) => Number(nanoseconds[2 * i + 1]! - nanoseconds[2 * i]!) / 1e6 / calls)
+  } finally {
+    querySet.destroy()
+    resolved.destroy()
+  }
+}
+
+/** @param pass  what to add to the description of each pass */
+function submitCalls(
+  { device }: Runtime,
+  { attention, tensors, calls }: Sample,
+  pass: () => GPUComputePassDescriptor,
+): void {
   for (let call = 0; call < calls; call++) {
     for (const record of attention.encodeParts(tensors).parts) {
-      const encoder = runtime.device.createCommandEncoder({ label: 'tuning' })
-      record(encoder)
-      runtime.device.queue.submit([encoder.finish()])
+      const encoder = device.createCommandEncoder({ label: 'tuning' })
+      record(withPasses(encoder, pass))
+      device.queue.submit([encoder.finish()])
     }
   }
-  await runtime.idle()
-  return (performance.now() - start) / calls
+}
+
+/** The encoder, with something added to the description of each compute pass that is begun on it. */
+function withPasses(encoder: GPUCommandEncoder, pass: () => GPUComputePassDescriptor): GPUCommandEncoder {
+  return new Proxy(encoder, {
+    get(target, name) {
+      if (name === 'beginComputePass') {
+        return (descriptor?: GPUComputePassDescriptor) => target.beginComputePass({ ...descriptor, ...pass() })
+      }
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
 }
 
 /** What a variant computes in one call, to be compared with another's. */

@@ -14,8 +14,8 @@ import {
   variantName,
 } from '../flash-attention/variants.js'
 import { FLASH_ATTENTION, sourcesHash } from './choose-variant.js'
-import { geometricMean, median, type Outcome, successiveHalving } from './halving.js'
-import { answerOf, type CallShape, makeTensors, timeCalls, variantAttention } from './measure.js'
+import { geometricMean, type Outcome, successiveHalving } from './halving.js'
+import { answerOf, type CallShape, makeTensors, timeSamples, variantAttention } from './measure.js'
 
 /** The kind of call to tune for, as `runtime.use` takes it. */
 export interface TuneCall {
@@ -30,7 +30,10 @@ export interface TuneOptions {
   /** Stops between two samples; the call rejects with the signal's reason. */
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: TuneProgress) => void
-  /** Milliseconds for everything, compiling included. Ends a little later. Default 2000, on the CPU 20000. */
+  /**
+   * Milliseconds for measuring; compiling may take as long again, and variants that are not compiled by then do not take part.
+   * Default 2000, on the CPU 10000.
+   */
   readonly budgetMs?: number
 }
 
@@ -38,7 +41,8 @@ export interface TuneProgress {
   readonly phase: 'compile' | 'check' | 'measure'
   readonly variant: string
   readonly elapsedMs: number
-  readonly budgetMs: number
+  /** Twice the budget: usually less. */
+  readonly mostMs: number
 }
 
 /** What became of a variant. */
@@ -72,14 +76,15 @@ const CHECKED: CallShape = { queryHeads: 2, kvHeads: 1, queryLength: 333, keyLen
 const LONGEST = 16384
 const SHORTEST = 64
 
-/** Share of the budget that compiling may take. */
-const COMPILING = 0.5
 /** Compiled at once. */
 const AT_ONCE = 4
-/** Share of the budget that one call of the longest length may take. */
+/** Shares of the time for measuring: of warming up, and of one call of the longest length. */
+const WARMING_UP = 0.25
 const ONE_CALL = 0.01
-/** Below, clocks of browsers are too coarse. */
+/** A sample's, at least: clocks of browsers are coarse. */
 const SAMPLE_MS = 8
+/** Of calls up to this long all candidates' are queued at once: longer ones must stop when they are told to. */
+const TOGETHER_MS = 50
 
 /**
  * Times the variants of flash attention on this device, for one kind of call, and says which is the fastest. Each must first
@@ -119,13 +124,15 @@ class Tuning {
   readonly #onProgress: TuneOptions['onProgress']
   readonly #budgetMs: number
   readonly #start = performance.now()
+  /** When measuring must end. */
+  #end = Number.POSITIVE_INFINITY
 
   constructor(runtime: Runtime, call: TuneCall, { signal, onProgress, budgetMs }: TuneOptions) {
     this.#runtime = runtime
     this.#call = call
     this.#signal = signal
     this.#onProgress = onProgress
-    this.#budgetMs = budgetMs ?? (runtime.software ? 20_000 : 2000)
+    this.#budgetMs = budgetMs ?? (runtime.software ? 10_000 : 2000)
   }
 
   async run(variants: readonly FlashVariant[]): Promise<TuneReport> {
@@ -134,7 +141,8 @@ class Tuning {
     await this.#compile(candidates)
     await this.#check(candidates)
     const taking = candidates.filter(({ left }) => left === null)
-    const { operationsPerSecond, lengths } = await this.#chooseLengths(usual)
+    this.#end = performance.now() + this.#budgetMs
+    const { operationsPerSecond, lengths } = await this.#warmUp(usual)
     const outcome = await this.#race(taking, lengths, operationsPerSecond)
     return this.#report(candidates, taking, lengths, outcome, operationsPerSecond)
   }
@@ -145,7 +153,7 @@ class Tuning {
 
   #step(phase: TuneProgress['phase'], { name }: Candidate): void {
     this.#signal?.throwIfAborted()
-    this.#onProgress?.({ phase, variant: name, elapsedMs: this.#elapsedMs, budgetMs: this.#budgetMs })
+    this.#onProgress?.({ phase, variant: name, elapsedMs: this.#elapsedMs, mostMs: 2 * this.#budgetMs })
   }
 
   /** Compiles as many as time allows, in their order; those that are ready have nothing left to say. */
@@ -166,7 +174,7 @@ class Tuning {
     const attention = await variantAttention(this.#runtime, this.#call, CHECKED, usual!)
     attention.dispose()
     usual!.left = null
-    for (let i = 0; i < others.length && this.#elapsedMs < COMPILING * this.#budgetMs; i += AT_ONCE) {
+    for (let i = 0; i < others.length && this.#elapsedMs < this.#budgetMs; i += AT_ONCE) {
       this.#step('compile', others[i]!)
       await Promise.all(
         others.slice(i, i + AT_ONCE).map((candidate) =>
@@ -190,10 +198,6 @@ class Tuning {
     const verdicts = new Map<string, boolean>()
     for (const candidate of candidates.slice(1)) {
       if (candidate.left !== null) continue
-      if (this.#elapsedMs > this.#budgetMs) {
-        candidate.left = 'no time'
-        continue
-      }
       this.#step('check', candidate)
       for (const single of singleForms(candidate.variant)) {
         const name = variantName(single)
@@ -204,31 +208,42 @@ class Tuning {
     }
   }
 
-  /** Finds out how fast the default is, from short calls on, and with it which lengths there is time for. */
-  async #chooseLengths(usual: Candidate): Promise<{ operationsPerSecond: number; lengths: readonly number[] }> {
+  /**
+   * Keeps the GPU busy until its clocks are up, and finds out on the way how fast the default is, and with it which lengths
+   * there is time for.
+   */
+  async #warmUp(usual: Candidate): Promise<{ operationsPerSecond: number; lengths: readonly number[] }> {
     const given = this.#call.lengths
-    const shortest = Math.min(SHORTEST, ...(given ?? []))
+    let length = Math.min(SHORTEST, ...(given ?? []))
     const longest = given ? Math.max(...given) : LONGEST
-    const attention = await variantAttention(this.#runtime, this.#call, callOf(shortest), usual)
-    try {
-      let operationsPerSecond = 0
-      for (let length = shortest; length <= longest; length *= 2) {
-        this.#step('measure', usual)
-        using tensors = makeTensors(this.#runtime, this.#call, callOf(length))
-        await timeCalls(this.#runtime, attention, tensors, 1) // the first one is slow
-        const ms = await timeCalls(this.#runtime, attention, tensors, 1)
-        operationsPerSecond = Math.max(operationsPerSecond, operationsOf(this.#call, length) / (ms / 1000))
-        if (ms > SAMPLE_MS / 2 || this.#elapsedMs > this.#budgetMs) break
-      }
-      if (given) return { operationsPerSecond, lengths: [...new Set(given)].sort((a, b) => b - a) }
-      const affordable = (length: number) =>
-        operationsOf(this.#call, length) / operationsPerSecond <= (ONE_CALL * this.#budgetMs) / 1000
-      let length = LONGEST
-      while (length > SHORTEST && !affordable(length)) length /= 2
-      return { operationsPerSecond, lengths: [length, length / 4, length / 16].filter((n) => n >= SHORTEST) }
-    } finally {
-      attention.dispose()
+    using attention = await variantAttention(this.#runtime, this.#call, callOf(length), usual)
+    let tensors = makeTensors(this.#runtime, this.#call, callOf(length))
+    let operationsPerSecond = 0
+    const sample = async (calls: number): Promise<number> => {
+      this.#step('measure', usual)
+      const [ms] = await timeSamples(this.#runtime, [{ attention, tensors, calls }], false)
+      operationsPerSecond = Math.max(operationsPerSecond, operationsOf(this.#call, length) / (ms! / 1000))
+      return ms!
     }
+    try {
+      await sample(1) // the first one is slow
+      let ms = await sample(1)
+      while (ms < SAMPLE_MS / 4 && 2 * length <= longest) {
+        tensors[Symbol.dispose]()
+        length *= 2
+        tensors = makeTensors(this.#runtime, this.#call, callOf(length))
+        ms = Math.min(await sample(1), await sample(1))
+      }
+      const warm = performance.now() + WARMING_UP * this.#budgetMs
+      while (performance.now() < warm) await sample(Math.max(1, Math.ceil((2 * SAMPLE_MS) / ms)))
+    } finally {
+      tensors[Symbol.dispose]()
+    }
+    if (given) return { operationsPerSecond, lengths: [...new Set(given)].sort((a, b) => b - a) }
+    const oneCall = ((ONE_CALL * this.#budgetMs) / 1000) * operationsPerSecond
+    let most = LONGEST
+    while (most > SHORTEST && operationsOf(this.#call, most) > oneCall) most /= 2
+    return { operationsPerSecond, lengths: [most, most / 4, most / 16].filter((n) => n >= SHORTEST) }
   }
 
   async #race(taking: readonly Candidate[], lengths: readonly number[], operationsPerSecond: number): Promise<Outcome> {
@@ -238,24 +253,17 @@ class Tuning {
       for (const { variant } of taking) {
         attentions.push(await variantAttention(this.#runtime, this.#call, callOf(1), { variant, operationsPerSecond }))
       }
-      const callsOf = (which: number) => {
-        const ms = (operationsOf(this.#call, lengths[which]!) / operationsPerSecond) * 1000
-        return Math.max(1, Math.ceil(SAMPLE_MS / ms))
-      }
-      // Clocks rise with work.
-      const warm = this.#elapsedMs + 0.1 * this.#budgetMs
-      while (this.#elapsedMs < Math.min(warm, this.#budgetMs)) {
-        this.#step('measure', taking[0]!)
-        await timeCalls(this.#runtime, attentions[0]!, inputs[0]!, callsOf(0))
-      }
       return await successiveHalving({
         candidates: taking.length,
         cases: lengths.length,
-        time: (candidate, which) => {
-          this.#step('measure', taking[candidate]!)
-          return timeCalls(this.#runtime, attentions[candidate]!, inputs[which]!, callsOf(which))
+        time: (candidates, which) => {
+          this.#step('measure', taking[candidates.at(-1)!]!)
+          const ms = (operationsOf(this.#call, lengths[which]!) / operationsPerSecond) * 1000
+          const calls = Math.max(1, Math.ceil(SAMPLE_MS / ms))
+          const samples = candidates.map((i) => ({ attention: attentions[i]!, tensors: inputs[which]!, calls }))
+          return timeSamples(this.#runtime, samples, ms <= TOGETHER_MS)
         },
-        timeLeft: () => this.#elapsedMs < this.#budgetMs,
+        timeLeft: () => performance.now() < this.#end,
       })
     } finally {
       for (const attention of attentions) attention.dispose()
@@ -272,10 +280,9 @@ class Tuning {
   ): TuneReport {
     const { headDim, dtype, causal } = this.#call
     const won = taking[winner]!
-    const { samples, ratios } = standings[winner]!
+    const { ms, ratios } = standings[winner]!
     // The longest length's: short calls leave a large GPU idle.
-    const longestMs = median(samples[0]!)
-    const operationsPerSecond = longestMs > 0 ? operationsOf(this.#call, lengths[0]!) / (longestMs / 1000) : estimate
+    const operationsPerSecond = ms[0]! > 0 ? operationsOf(this.#call, lengths[0]!) / (ms[0]! / 1000) : estimate
     const timeRatio = winner === 0 ? 1 : Math.min(1, geometricMean(ratios))
     const { identity, tier } = this.#runtime
     const sources = sourcesHash(this.#runtime, this.#call, won.variant)
@@ -295,10 +302,10 @@ class Tuning {
         const standing = standings[taking.indexOf(candidate)]
         const numbers = (values: readonly number[] | undefined) =>
           lengths.map((_, i) => (values && Number.isFinite(values[i]) ? values[i]! : null))
-        const timed = standing?.samples.every((ofLength) => ofLength.length > 0)
+        const timed = standing?.ms.every((number) => number > 0)
         return {
           variant: candidate.name,
-          ms: numbers(standing?.samples.map(median)),
+          ms: numbers(standing?.ms),
           ratios: numbers(standing?.ratios),
           left:
             candidate.left ?? (candidate === won || candidate === candidates[0] ? null : timed ? 'slower' : 'no time'),

@@ -48,7 +48,7 @@ export function tuneCommand(output: (json: boolean) => Output): Command {
       'tokens of queries and keys (default: found by the speed of the device)',
       integerList,
     )
-    .option('--budget-ms <n>', 'time for each kind of call (default: 2000; on the CPU 20000)', integer(1))
+    .option('--budget-ms <n>', 'time for measuring each kind of call (default: 2000; on the CPU 10000)', integer(1))
     .option('--no-save', 'only print')
     .option('--json', 'print one JSON object')
     .action(async (options: TuneCommandOptions) => {
@@ -91,8 +91,8 @@ async function tuneCalls(options: TuneCommandOptions, out: Output): Promise<Tune
         {
           signal,
           ...(budgetMs !== undefined && { budgetMs }),
-          onProgress: ({ variant, elapsedMs, budgetMs: most }) => {
-            const done = (100 * (index + Math.min(1, elapsedMs / most))) / calls.length
+          onProgress: ({ variant, elapsedMs, mostMs }) => {
+            const done = (100 * (index + Math.min(1, elapsedMs / mostMs))) / calls.length
             for (; shown < Math.floor(done); shown++) bar.step(`head_dim ${call.headDim} ${call.dtype}: ${variant}`)
           },
         },
