@@ -4,6 +4,7 @@ import {
   type BufferSlice,
   bytesPerElement,
   type Dispatch,
+  type Kernel,
   type Runtime,
 } from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
@@ -11,7 +12,11 @@ import { TILE } from '../shared/product-tile.js'
 import type { ScoreChunk } from '../shared/strided.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
 import { range } from '../shared/wgsl.js'
-import { antidiagonalUniforms, emitAntidiagonalStatistics } from './emit.js'
+import { type AntidiagonalStatisticsOptions, antidiagonalUniforms, emitAntidiagonalStatistics } from './emit.js'
+import { emitMatrixAntidiagonalStatistics, MATRIX_TILE } from './matrix.js'
+
+/** Of matrix units over plain ones, at least: the work budget is made for those. */
+const MATRIX_SPEED = 16
 
 /**
  * @param chunk      strided rows; its columns do not matter
@@ -38,7 +43,7 @@ export async function antidiagonalStatistics(
   block: number,
 ): Promise<AntidiagonalStatistics> {
   const { dtype, headDim, causal } = config
-  const kernel = await runtime.kernel(emitAntidiagonalStatistics({ dtype, headDim, stride, block, causal }))
+  const { kernel, tile, speed } = await compile(runtime, { dtype, headDim, stride, block, causal })
   return (frame, chunk, statistics) => {
     const q = bindTensor(frame.q)
     const k = bindTensor(frame.k)
@@ -62,20 +67,42 @@ export async function antidiagonalStatistics(
         columns,
         key_blocks: keyBlocks,
       })
-      const rows = Math.min(tiles * TILE, chunk.rows - firstTile * TILE)
+      const rows = Math.min(tiles * tile, chunk.rows - firstTile * tile)
       const read = frame.batch * headDim * (frame.queryHeads * rows * stride + frame.kvHeads * frame.keyLength)
       return {
         kernel,
         bindings: [runtime.uniforms.get(uniforms), q.slice, k.slice, statistics],
-        workgroups: [Math.ceil(columns / TILE), tiles, heads],
+        workgroups: [Math.ceil(columns / tile), tiles, heads],
         cost: {
           operations: operationsPerRow * rows,
           bytes: read * bytesPerElement[dtype] + heads * rows * keyBlocks * 8,
         },
       }
     }
-    const tiles = Math.ceil(chunk.rows / TILE)
-    const most = Math.max(1, Math.floor(runtime.work.operationsPerDispatch / (operationsPerRow * TILE)))
+    const tiles = Math.ceil(chunk.rows / tile)
+    const most = Math.max(1, Math.floor((speed * runtime.work.operationsPerDispatch) / (operationsPerRow * tile)))
     return range(Math.ceil(tiles / most)).map((i) => record(i * most, Math.min(most, tiles - i * most)))
   }
+}
+
+interface Compiled {
+  readonly kernel: Kernel
+  /** Rows and columns of the scores of a workgroup. */
+  readonly tile: number
+  /** Operations in the time that other kernels take for one. */
+  readonly speed: number
+}
+
+/** On matrices where the tier has them and they fit: as much of head_dim at once as workgroup memory has room for. */
+async function compile(runtime: Runtime, options: AntidiagonalStatisticsOptions): Promise<Compiled> {
+  const { subgroupMatrix } = runtime
+  if (runtime.tier === 'matrix' && subgroupMatrix && options.dtype === 'f16') {
+    for (const units of [4, 2] as const) {
+      if (options.headDim % (8 * units) !== 0) continue
+      const source = emitMatrixAntidiagonalStatistics({ ...options, units, subgroupMatrix })
+      if (source.workgroupBytes > runtime.device.limits.maxComputeWorkgroupStorageSize) continue
+      return { kernel: await runtime.kernel(source), tile: MATRIX_TILE, speed: MATRIX_SPEED }
+    }
+  }
+  return { kernel: await runtime.kernel(emitAntidiagonalStatistics(options)), tile: TILE, speed: 1 }
 }

@@ -8,8 +8,11 @@ export interface MatrixMemory {
   /** What it holds, at one time or another: halves as operands of products, floats as results. */
   readonly holds: readonly Component[]
   readonly units: number
-  /** So many arrays, one for each subgroup. Absent: one for all. */
+  /** So many arrays. Absent: one. */
   readonly copies?: number
+  /** The one of them that a subgroup loads and stores, and a lane writes and reads: expressions. Default: the subgroup's own. */
+  readonly copyOfSubgroup?: string
+  readonly copyOfLane?: string
 }
 
 type Component = 'f16' | 'f32'
@@ -51,8 +54,10 @@ const perUnit: Readonly<Record<Component, number>> = { f16: 8, f32: 4 }
 const componentOf = (type: MatrixType): Component => (type === 'Result' ? 'f32' : 'f16')
 
 /** How a lane, and how a subgroup, names the array that is its own. */
-const ofLane = ({ copies }: MatrixMemory, name: string) => (copies === undefined ? name : `${name}[local / LANES]`)
-const ofSubgroup = ({ copies }: MatrixMemory, name: string) => (copies === undefined ? name : `${name}[subgroup]`)
+const ofLane = ({ copies, copyOfLane = 'local / LANES' }: MatrixMemory, name: string) =>
+  copies === undefined ? name : `${name}[${copyOfLane}]`
+const ofSubgroup = ({ copies, copyOfSubgroup = 'subgroup' }: MatrixMemory, name: string) =>
+  copies === undefined ? name : `${name}[${copyOfSubgroup}]`
 
 const arrayType = ({ copies }: MatrixMemory, element: string, length: number) =>
   copies === undefined ? `array<${element}, ${length}>` : `array<array<${element}, ${length}>, ${copies}>`
@@ -135,9 +140,9 @@ fn read_${memory.name}_f32(${parameter}at: u32) -> vec4<f32> {
     return [variables.join('\n'), ...functions].join('\n\n')
   },
   bytes: ({ holds, units, copies = 1 }) => 16 * units * copies * holds.length,
-  writeHalves: (memory, at, halves) => `write_${memory.name}_f16(${copyOfLane(memory)}${at}, ${halves});`,
-  writeFloats: (memory, at, floats) => `write_${memory.name}_f32(${copyOfLane(memory)}${at}, ${floats});`,
-  readFloats: (memory, at) => `read_${memory.name}_f32(${copyOfLane(memory)}${at})`,
+  writeHalves: (memory, at, halves) => `write_${memory.name}_f16(${copyArgument(memory)}${at}, ${halves});`,
+  writeFloats: (memory, at, floats) => `write_${memory.name}_f32(${copyArgument(memory)}${at}, ${floats});`,
+  readFloats: (memory, at) => `read_${memory.name}_f32(${copyArgument(memory)}${at})`,
   load: (type, order, memory, at, pitch) => {
     const component = componentOf(type)
     const [offset, stride] = [at, pitch].map((units) => `${perUnit[component] * units}u`)
@@ -153,4 +158,5 @@ fn read_${memory.name}_f32(${parameter}at: u32) -> vec4<f32> {
 const arrayName = ({ name, holds }: MatrixMemory, component: Component) =>
   holds.length === 1 ? name : `${name}_${component}`
 
-const copyOfLane = ({ copies }: MatrixMemory) => (copies === undefined ? '' : 'local / LANES, ')
+const copyArgument = ({ copies, copyOfLane = 'local / LANES' }: MatrixMemory) =>
+  copies === undefined ? '' : `${copyOfLane}, `

@@ -37,7 +37,7 @@ export const estimates: readonly Mutation[] = [
     file: `${antidiagonal}/emit.ts`,
     find: 'u + 1u, u.columns)',
     replace: 'u, u.columns)',
-    caughtBy: { file: `${antidiagonal}/antidiagonal-statistics.gpu.test.ts`, name: 'stride 4, blocks of 64, causal' },
+    caughtBy: { file: `${antidiagonal}/antidiagonal-statistics.gpu.test.ts`, name: 'stride 4, blocks of 128, causal' },
     everyRun: true,
   },
   {
