@@ -88,10 +88,10 @@ export class Workbench implements Disposable {
    */
   async ofTier(tier: Tier): Promise<Runtime> {
     if (tier === this.runtime.tier) return this.runtime
-    const { device, adapterInfo, software } = this.runtime
+    const { device, adapterInfo, software, implementation } = this.runtime
+    const options = { device, software, tier, implementation, ...(adapterInfo && { adapterInfo }) }
     try {
-      const runtime =
-        this.#ofTier.get(tier) ?? (await createRuntime({ device, software, tier, ...(adapterInfo && { adapterInfo }) }))
+      const runtime = this.#ofTier.get(tier) ?? (await createRuntime(options))
       this.#ofTier.set(tier, runtime)
       return runtime
     } catch (error) {

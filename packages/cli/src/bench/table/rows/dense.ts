@@ -1,8 +1,9 @@
 import type { AttentionShape, Runtime, Tier } from '@sparse-attention/core'
-import { dense } from '@sparse-attention/kernels'
+import { createRuntime } from '@sparse-attention/core/node'
+import { dense, tune } from '@sparse-attention/kernels'
 import { withToggles } from '../dawn-toggles.js'
 import { makeCallTensors } from '../device-input.js'
-import { type Measurement, NotMeasured, type Row, type Target } from '../row.js'
+import { type Measurement, NotMeasured, type Row } from '../row.js'
 import { recordAttention, timeInTurn } from '../timing.js'
 import { compulsoryBytes, describe, visibleOf, Workbench } from '../workbench.js'
 
@@ -44,21 +45,40 @@ function tierRow(tier: Tier, atLeast: number): Row {
   }
 }
 
-/** The same kernel where Dawn is told to do something else than browsers let it: only in Node, and not what the library does. */
-function toggleRow(name: string, title: string, toggles: readonly string[], target?: Target): Row {
+/** A runtime on the same device that runs the variant which is the fastest there, found in this run. */
+async function tuned({ signal }: Workbench, runtime: Runtime, headDim: number): Promise<Runtime> {
+  const { device, adapterInfo, software, tier, implementation } = runtime
+  const { table: tuning } = await tune(runtime, { headDim, dtype: 'f16', causal: false }, { signal })
+  return createRuntime({ device, software, tier, implementation, tuning, ...(adapterInfo && { adapterInfo }) })
+}
+
+/** Beyond the default: tuned, and where Dawn is told to do something else than browsers let it. */
+interface Beyond {
+  readonly name: string
+  readonly title: string
+  readonly toggles?: readonly string[]
+  readonly atLeast?: number
+}
+
+function beyondRow({ name, title, toggles = [], atLeast }: Beyond): Row {
   return {
     name: `dense/${name}`,
     title,
     unit: 'TFLOPS',
-    ...(target && { target }),
+    ...(atLeast !== undefined && { target: { atLeast } }),
     async measure(bench) {
-      if (bench.runtime.software) throw new NotMeasured('not available', 'toggles are tried on GPUs only')
-      using runtime = await withToggles(toggles)
-      if (runtime.tier !== bench.runtime.tier)
-        throw new NotMeasured('not available', `with these toggles the device offers the tier ${runtime.tier} only`)
+      if (bench.runtime.software) throw new NotMeasured('not available', 'only GPUs are tuned here')
+      const shape = bench.shape(16384)
+      using own = toggles.length > 0 ? await withToggles(toggles) : undefined
+      const untuned = own ?? bench.runtime
+      if (untuned.tier !== bench.runtime.tier)
+        throw new NotMeasured('not available', `with these toggles the device offers the tier ${untuned.tier} only`)
+      using runtime = await tuned(bench, untuned, shape.headDim)
       using other = new Workbench({ ...bench, runtime })
-      const found = await measureDense(other, bench.shape(16384), runtime)
-      return { ...found, note: `Dawn toggles: ${toggles.join(', ')}` }
+      const found = await measureDense(other, shape, runtime)
+      const variants = (runtime.tuning?.entries ?? []).map(({ variant }) => variant)
+      const note = [`variant ${variants.join(', ')}`, ...(own ? [`Dawn toggles ${toggles.join(', ')}`] : [])].join('; ')
+      return { ...found, note }
     },
   }
 }
@@ -66,13 +86,18 @@ function toggleRow(name: string, title: string, toggles: readonly string[], targ
 export const denseRows: readonly Row[] = [
   denseRow(128, 150),
   denseRow(64, 100),
-  toggleRow(
-    'toggles',
-    'dense, head_dim 128, bounds checked by the driver',
-    ['vulkan_use_buffer_robust_access_2', 'vulkan_use_cooperative_matrix_robust_access'],
-    { atLeast: 200 },
-  ),
-  toggleRow('unchecked', 'dense, head_dim 128, bounds not checked', ['disable_robustness']),
+  beyondRow({ name: 'tuned', title: 'dense, head_dim 128, tuned' }),
+  beyondRow({
+    name: 'toggles',
+    title: 'dense, head_dim 128, tuned, bounds checked by the driver instead of the shader',
+    toggles: ['vulkan_use_buffer_robust_access_2', 'vulkan_use_cooperative_matrix_robust_access'],
+    atLeast: 200,
+  }),
+  beyondRow({
+    name: 'unchecked',
+    title: 'dense, head_dim 128, tuned, bounds not checked: not for use',
+    toggles: ['disable_robustness'],
+  }),
 ]
 
 export const tierRows: readonly Row[] = [tierRow('f16', 15), tierRow('portable', 8)]
