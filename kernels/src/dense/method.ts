@@ -1,4 +1,4 @@
-import { defineMethod, type MethodFactory, type OptionValue } from '@sparse-attention/core'
+import { defineMethod, type MethodFactory, type OptionValue, SparseAttentionError } from '@sparse-attention/core'
 import { flashAttention } from '../flash-attention/flash-attention.js'
 import type { WalkedPlan } from '../flash-attention/walk.js'
 import { splitAttention } from '../split-attention/split-attention.js'
@@ -6,7 +6,10 @@ import { splitAttention } from '../split-attention/split-attention.js'
 export interface DenseOptions extends Readonly<Record<string, OptionValue>> {
   /** Kind of the plans that a caller may give: `dense` over a given plan is masked attention. Default 'block'. */
   readonly plan: WalkedPlan
-  /** 'split' shares the keys out between workgroups: for decoding, few queries over many keys. Default 'flash'. */
+  /**
+   * 'split' shares the keys out between workgroups: for decoding, few queries over many keys, and what reads them from pages.
+   * Default 'flash'.
+   */
   readonly kernel: 'flash' | 'split'
 }
 
@@ -42,10 +45,27 @@ export const dense: MethodFactory<DenseOptions> = defineMethod<DenseOptions>({
     queryLength: 'any',
     dtypes: ['f32', 'f16'],
     headDim: { multipleOf: 8, max: 256 },
+    pages: true,
   },
   neutral: {},
   scaled: () => ({}),
   async create(runtime, config, { plan, kernel }) {
+    const { pageSize } = config
+    if (pageSize !== undefined) {
+      if (kernel !== 'split') {
+        throw new SparseAttentionError('UNSUPPORTED', {
+          message: `The kernel '${kernel}' cannot read keys in pages.`,
+          fix: "Use dense({ kernel: 'split' }).",
+          where: 'kernel',
+        })
+      }
+      const paged = await splitAttention(runtime, config, { pageSize })
+      return {
+        plan: () => ({ plan: { kind: 'dense' }, dispatches: [] }),
+        attend: (frame, given) => paged(frame, given, frame.pages!),
+        dispose() {},
+      }
+    }
     const attend = await (kernel === 'split'
       ? splitAttention(runtime, config)
       : flashAttention(runtime, config, { plan }))

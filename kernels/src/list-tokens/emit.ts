@@ -3,6 +3,7 @@ import { uniformStruct } from '../shared/uniforms.js'
 import { scanBytes, workgroupScanFunction } from '../shared/workgroup-scan.js'
 
 export const listTokensUniforms = {
+  page_size: 'u32',
   group_size: 'u32',
   /** Pages that a list has room for, and words of a row of bits. */
   capacity: 'u32',
@@ -10,12 +11,12 @@ export const listTokensUniforms = {
 } as const
 
 /** The tokens that any query head of a group keeps, as a list: one workgroup a KV head and 256 words of bits. */
-export function emitListTokens(pageSize: number): KernelSource {
+export function emitListTokens(): KernelSource {
   const code = `\
 // tokens[list] = the tokens of the list's pages whose bit is set for any query head of the KV head, ascending.
 //
 // page_counts i32[B, Hkv], pages i32[B, Hkv, capacity]: first tokens of pages. bits u32[B, Hq, words]: a bit a token of the list.
-// counts i32[B, Hkv]; tokens i32[B, Hkv, capacity · ${pageSize}], padded with −1.
+// counts i32[B, Hkv]; tokens i32[B, Hkv, capacity · page_size], padded with −1.
 //
 // Workgroup (256 words, KV head · sequence): a word an invocation, placed after the bits of the words before it, which every
 // workgroup counts for itself.
@@ -27,8 +28,6 @@ ${uniformStruct('Uniforms', listTokensUniforms)}
 @group(0) @binding(3) var<storage, read> bits: array<u32>;
 @group(0) @binding(4) var<storage, read_write> counts: array<i32>;
 @group(0) @binding(5) var<storage, read_write> tokens: array<i32>;
-
-const PAGE = ${pageSize}u;
 
 ${workgroupScanFunction('u32')}
 
@@ -43,7 +42,7 @@ fn kept(list: u32, word: u32, end: u32) -> u32 {
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let list = workgroup.y;
-  let end = min(page_counts[list], u.capacity) * PAGE;
+  let end = min(page_counts[list], u.capacity) * u.page_size;
   let own_tile = workgroup.x * 256u;
   var before = 0u;
   var after = 0u;
@@ -64,16 +63,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let sum = workgroup_scan(local, own);
   let total = first + workgroup_scan_total() + rest;
   if (workgroup.x == 0u && local == 0u) { counts[list] = i32(total); }
-  let start = list * u.capacity * PAGE;
+  let start = list * u.capacity * u.page_size;
   var place = start + first + sum - own;
   while (left != 0u) {
     let position = word * 32u + firstTrailingBit(left);
-    tokens[place] = i32(pages[list * u.capacity + position / PAGE] + position % PAGE);
+    tokens[place] = i32(pages[list * u.capacity + position / u.page_size] + position % u.page_size);
     place++;
     left &= left - 1u;
   }
   // Each workgroup pads the places of its own words.
-  let places = min((own_tile + 256u) * 32u, u.capacity * PAGE);
+  let places = min((own_tile + 256u) * 32u, u.capacity * u.page_size);
   for (var i = max(own_tile * 32u, total) + local; i < places; i += 256u) { tokens[start + i] = -1; }
 }
 `

@@ -1,4 +1,4 @@
-import type { AttentionFrame, BufferSlice, Dispatch, Runtime } from '@sparse-attention/core'
+import type { AttentionFrame, BufferSlice, Dispatch, KeyPages, Runtime } from '@sparse-attention/core'
 import type { SelectedLists } from '../shared/pages.js'
 import { packUniforms } from '../shared/uniforms.js'
 import { emitListTokens, listTokensUniforms } from './emit.js'
@@ -9,6 +9,7 @@ import { emitListTokens, listTokensUniforms } from './emit.js'
  */
 export type ListTokens = (
   frame: Pick<AttentionFrame, 'batch' | 'queryHeads' | 'kvHeads' | 'planBuffer'>,
+  pages: Pick<KeyPages, 'pageSize'>,
   lists: SelectedLists,
   bits: BufferSlice,
 ) => { readonly lists: SelectedLists; readonly dispatch: Dispatch }
@@ -19,9 +20,9 @@ export type ListTokens = (
  *
  * Cost: bits read once for each 256 words of a row, lists written once.
  */
-export async function listTokens(runtime: Runtime, pageSize: number): Promise<ListTokens> {
-  const kernel = await runtime.kernel(emitListTokens(pageSize))
-  return ({ batch, queryHeads, kvHeads, planBuffer }, pages, bits) => {
+export async function listTokens(runtime: Runtime): Promise<ListTokens> {
+  const kernel = await runtime.kernel(emitListTokens())
+  return ({ batch, queryHeads, kvHeads, planBuffer }, { pageSize }, pages, bits) => {
     const capacity = pages.capacity * pageSize
     const words = Math.ceil(capacity / 32)
     const rows = batch * kvHeads
@@ -32,6 +33,7 @@ export async function listTokens(runtime: Runtime, pageSize: number): Promise<Li
       indices: planBuffer(rows * capacity * 4),
     }
     const uniforms = packUniforms(listTokensUniforms, {
+      page_size: pageSize,
       group_size: queryHeads / kvHeads,
       capacity: pages.capacity,
       words,

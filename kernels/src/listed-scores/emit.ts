@@ -12,7 +12,6 @@ export interface ListedScoresOptions {
   readonly dtype: DType
   /** Multiple of 8, at most 256. */
   readonly headDim: number
-  readonly pageSize: number
   /** Query heads that share one read of the keys: 1, 2, 4 or 8. */
   readonly rows: number
   readonly keys: ListedKeys
@@ -32,7 +31,7 @@ export const listedScoresUniforms = {
 export const SCORED_POSITIONS = 64
 
 /** Products of one query of each head with the keys of listed pages. */
-export function emitListedScores({ dtype, headDim, pageSize, rows, keys }: ListedScoresOptions): KernelSource {
+export function emitListedScores({ dtype, headDim, rows, keys }: ListedScoresOptions): KernelSource {
   const units = headDim / elementsPerUnit(dtype)
   const vectors = elementsPerUnit(dtype) / 4
   const each = range(rows)
@@ -46,7 +45,7 @@ export function emitListedScores({ dtype, headDim, pageSize, rows, keys }: Liste
   }
 //
 // Axes: q [B, Hq, 1, D] ${dtype}, strided; ${products.axes}
-// counts i32[B, Hkv] and indices i32[B, Hkv, capacity]: first tokens of pages; scores f32 [B, Hq, capacity · ${pageSize}]. A token past the
+// counts i32[B, Hkv] and indices i32[B, Hkv, capacity]: first tokens of pages; scores f32 [B, Hq, capacity · page_size]. A token past the
 // end of its sequence has the lowest number; what lies past the list is not written.
 //
 // One workgroup of ${SCORED_POSITIONS} for ${SCORED_POSITIONS} tokens of a KV head (tile, KV head · chunk of ${rows} query heads, sequence).
@@ -60,7 +59,6 @@ ${uniformStruct('Uniforms', listedScoresUniforms)}
 @group(0) @binding(5) var<storage, read_write> scores: array<f32>;
 ${products.bindings}
 
-const PAGE = ${pageSize}u;
 const VECTORS = ${headDim / 4}u; // vec4 of a row
 const LOADS = ${products.loads}u; // of a token
 
@@ -76,7 +74,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let list = sequence * u.kv_heads + kv_head;
   let listed = min(counts[list], u.capacity);
   let position = workgroup.x * ${SCORED_POSITIONS}u + local;
-  if (workgroup.x * ${SCORED_POSITIONS}u >= listed * PAGE) { return; }
+  if (workgroup.x * ${SCORED_POSITIONS}u >= listed * u.page_size) { return; }
 
   for (var index = local; index < ${rows * units}u; index += ${SCORED_POSITIONS}u) {
     let row = first_row + index / ${units}u;
@@ -98,17 +96,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 `
       : ''
   }
-  if (position >= listed * PAGE) { return; }
-  let token = indices[list * u.capacity + position / PAGE] + position % PAGE;
+  if (position >= listed * u.page_size) { return; }
+  let token = indices[list * u.capacity + position / u.page_size] + position % u.page_size;
   let inside = token < key_count(sequence);
-  let place = (kv_head * u.pool_pages + page_of(sequence, min(token, key_count(sequence) - 1u) / PAGE)) * PAGE + token % PAGE;
+  let place = (kv_head * u.pool_pages + page_of(sequence, min(token, key_count(sequence) - 1u) / u.page_size)) * u.page_size + token % u.page_size;
   ${each.map((r) => `var sum${r} = 0.0;`).join(' ')}
   ${indent(products.multiply, 2)}
   ${each
     .map(
       (r) => `if (first_row + ${r}u < u.group_size) {
     let head = list * u.group_size + first_row + ${r}u;
-    scores[head * u.capacity * PAGE + position] = select(${LOWEST}, u.scale * ${products.total(r)}, inside);
+    scores[head * u.capacity * u.page_size + position] = select(${LOWEST}, u.scale * ${products.total(r)}, inside);
   }`,
     )
     .join('\n  ')}
@@ -139,7 +137,7 @@ function packedKeys(headDim: number, rows: number, bits: KeyBits, dtype: DType):
   const width = words % 4 === 0 ? 4 : words % 2 === 0 ? 2 : 1 // words loaded at once
   const multiply = range(width).map((word) => products.multiply(width === 1 ? 'loaded' : `loaded[${word}]`, word))
   return {
-    axes: `packed u32 [Hkv, pages, PAGE, ${words}]; scales u32 [Hkv, pages, PAGE], step and zero as two halves;`,
+    axes: `packed u32 [Hkv, pages, u.page_size, ${words}]; scales u32 [Hkv, pages, u.page_size], step and zero as two halves;`,
     bindings: `\
 @group(0) @binding(6) var<storage, read> packed: array<${width === 1 ? 'u32' : `vec${width}<u32>`}>;
 @group(0) @binding(7) var<storage, read> scales: array<u32>;`,
@@ -163,7 +161,7 @@ function plainKeys(dtype: DType, headDim: number, rows: number, keys: 'pages' | 
       ? 'place * LOADS'
       : `u.k_offset + sequence * u.k_batch_stride + kv_head * u.k_head_stride + min(token, key_count(sequence) - 1u) * u.k_row_stride`
   return {
-    axes: keys === 'pages' ? `k ${dtype} [Hkv, pages, PAGE, D];` : `k ${dtype} [B, Hkv, Lk, D], strided;`,
+    axes: keys === 'pages' ? `k ${dtype} [Hkv, pages, u.page_size, D];` : `k ${dtype} [B, Hkv, Lk, D], strided;`,
     bindings: `@group(0) @binding(6) var<storage, read> k: array<${unitType(dtype)}>;`,
     loads: headDim / elementsPerUnit(dtype),
     multiply: `\

@@ -40,15 +40,14 @@ export async function listedScores(
     queryHeads,
     kvHeads,
   }: Pick<Required<AttentionConfig>, 'dtype' | 'headDim' | 'queryHeads' | 'kvHeads'>,
-  pageSize: number,
   keys: ListedKeys,
 ): Promise<ListedScores> {
   const groupSize = queryHeads / kvHeads
   const rows = [1, 2, 4].find((size) => groupSize <= size) ?? 8
-  const kernel = await runtime.kernel(emitListedScores({ dtype, headDim, pageSize, rows, keys }))
+  const kernel = await runtime.kernel(emitListedScores({ dtype, headDim, rows, keys }))
   return (frame, pages, lists, scores, packed = []) => {
     const { batch } = frame
-    const tokens = lists.capacity * pageSize
+    const tokens = lists.capacity * pages.pageSize
     const q = bindTensor(frame.q)
     const k = bindTensor(frame.k)
     const uniforms = packUniforms(listedScoresUniforms, {

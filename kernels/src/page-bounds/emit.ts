@@ -7,7 +7,6 @@ export interface PageBoundsOptions {
   readonly dtype: DType
   /** Multiple of 8, at most 256. */
   readonly headDim: number
-  readonly pageSize: number
   /** Where keys lie: in pages, or in a tensor. */
   readonly source: 'pages' | 'tensor'
 }
@@ -27,7 +26,7 @@ const bits = {
 } as const
 
 /** Minima and maxima of each channel over the keys of a page: one workgroup a page and KV head. */
-export function emitPageBounds({ dtype, headDim, pageSize, source }: PageBoundsOptions): KernelSource {
+export function emitPageBounds({ dtype, headDim, source }: PageBoundsOptions): KernelSource {
   const units = headDim / elementsPerUnit(dtype)
   const vectors = range(elementsPerUnit(dtype) / 4)
   const { sign, all, low, high, nan } = bits[dtype]
@@ -46,7 +45,7 @@ export function emitPageBounds({ dtype, headDim, pageSize, source }: PageBoundsO
 // bounds[h, page] = the minima, then the maxima, per channel, of the keys that the page holds (Quest, arXiv 2406.10774, §3.3): for
 // the pages of the last rows tokens of each sequence. A NaN makes both of its channel NaN.
 //
-// Axes: k ${source === 'pages' ? `[Hkv, pages, ${pageSize}, D]` : '[B, Hkv, Lk, D], strided'}; bounds [Hkv, pages, 2, D], ${dtype} both.
+// Axes: k ${source === 'pages' ? `[Hkv, pages, page_size, D]` : '[B, Hkv, Lk, D], strided'}; bounds [Hkv, pages, 2, D], ${dtype} both.
 //
 // One workgroup of 64 a page (page, KV head, sequence): PARTS keys at a time, 16 bytes an invocation, then the parts combined.
 // Numbers are compared as integers of the same order, so that NaN and infinity need no trust in the compiler.
@@ -57,7 +56,6 @@ ${uniformStruct('Uniforms', pageBoundsUniforms)}
 @group(0) @binding(2) var<storage, read> k: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> bounds: array<vec4<u32>>;
 
-const PAGE = ${pageSize}u;
 const UNITS = ${units}u; // of 16 bytes in a row
 const PARTS = ${Math.floor(64 / units)}u;
 
@@ -79,14 +77,14 @@ fn bits_of(key: vec4<u32>, low: vec4<u32>, high: vec4<u32>) -> vec4<u32> {
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let sequence = u.first_sequence + workgroup.z;
   let keys = key_count(sequence);
-  let n = (keys - min(u.rows, keys)) / PAGE + workgroup.x;
-  if (n * PAGE >= keys) { return; }
+  let n = (keys - min(u.rows, keys)) / u.page_size + workgroup.x;
+  if (n * u.page_size >= keys) { return; }
   let page = workgroup.y * u.pool_pages + page_of(sequence, n);
-  let rows = min(keys - n * PAGE, PAGE);
+  let rows = min(keys - n * u.page_size, u.page_size);
   ${
     source === 'pages'
-      ? 'let first = page * PAGE * UNITS + local % UNITS;\n  let stride = UNITS;'
-      : 'let first = u.k_offset + sequence * u.k_batch_stride + workgroup.y * u.k_head_stride + n * PAGE * u.k_row_stride + local % UNITS;\n  let stride = u.k_row_stride;'
+      ? 'let first = page * u.page_size * UNITS + local % UNITS;\n  let stride = UNITS;'
+      : 'let first = u.k_offset + sequence * u.k_batch_stride + workgroup.y * u.k_head_stride + n * u.page_size * u.k_row_stride + local % UNITS;\n  let stride = u.k_row_stride;'
   }
   ${each(' ', (i) => `var low${i} = vec4<u32>(0xffffffffu); var high${i} = vec4<u32>();`)}
   if (local < UNITS * PARTS) {

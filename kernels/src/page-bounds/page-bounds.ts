@@ -39,11 +39,11 @@ export type PageBounds = (pages: KeyPages, k: Tensor, bounds: BufferSlice, rows:
 export async function pageBounds(
   runtime: Runtime,
   { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
-  pageSize: number,
   source: 'pages' | 'tensor' = 'pages',
 ): Promise<PageBounds> {
-  const kernel = await runtime.kernel(emitPageBounds({ dtype, headDim, pageSize, source }))
-  return (pages, k, bounds, { rows = pages.width * pageSize, firstSequence = 0, sequences }) => {
+  const kernel = await runtime.kernel(emitPageBounds({ dtype, headDim, source }))
+  return (pages, k, bounds, { rows = pages.width * pages.pageSize, firstSequence = 0, sequences }) => {
+    const { pageSize } = pages
     checkRows('k', k, { dtype, headDim })
     const heads = k.shape[1]!
     const segments = source === 'pages' ? heads : heads * sequences

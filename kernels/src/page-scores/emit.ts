@@ -7,7 +7,6 @@ export interface PageScoresOptions {
   readonly dtype: DType
   /** Multiple of 8, at most 256. */
   readonly headDim: number
-  readonly pageSize: number
   /** Query heads that share one read of the bounds: 1, 2, 4 or 8. */
   readonly rows: number
 }
@@ -43,7 +42,7 @@ export function pageScoresTiling({ dtype, headDim }: Pick<PageScoresOptions, 'dt
 
 /** Upper bounds of the scores of pages, from the bounds of their keys. */
 export function emitPageScores(options: PageScoresOptions): KernelSource {
-  const { dtype, headDim, pageSize, rows } = options
+  const { dtype, headDim, rows } = options
   const { lanesPerPage, unitsPerLane, pagesPerWorkgroup } = pageScoresTiling(options)
   const groups = LANES / lanesPerPage
   const perUnit = elementsPerUnit(dtype)
@@ -66,7 +65,6 @@ ${uniformStruct('Uniforms', pageScoresUniforms)}
 @group(0) @binding(3) var<storage, read> bounds: array<${unitType(dtype)}>;
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;
 
-const PAGE = ${pageSize}u;
 const LANES_PER_PAGE = ${lanesPerPage}u;
 const GROUPS = ${groups}u;
 const STEPS = ${STEPS}u;
@@ -80,7 +78,7 @@ ${pageTableFunctions}
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let sequence = workgroup.z;
-  let pages = (key_count(sequence) + PAGE - 1u) / PAGE;
+  let pages = (key_count(sequence) + u.page_size - 1u) / u.page_size;
   let first = workgroup.x * ${pagesPerWorkgroup}u;
   if (first >= pages) { return; }
   let lane = local % LANES_PER_PAGE;

@@ -43,18 +43,17 @@ export async function pageScores(
     queryHeads,
     kvHeads,
   }: Pick<Required<AttentionConfig>, 'dtype' | 'headDim' | 'queryHeads' | 'kvHeads'>,
-  pageSize: number,
   of: ScoredHeads,
 ): Promise<PageScores> {
   const groupSize = queryHeads / kvHeads
   const added = of === 'sum' ? groupSize : 1
   const heads = queryHeads / added
-  const options = { dtype, headDim, pageSize, rows: [1, 2, 4].find((rows) => added <= rows) ?? 8 }
+  const options = { dtype, headDim, rows: [1, 2, 4].find((rows) => added <= rows) ?? 8 }
   const kernel = await runtime.kernel(emitPageScores(options))
   const { pagesPerWorkgroup } = pageScoresTiling(options)
   return (frame, pages, bounds) => {
     const { batch } = frame
-    const count = Math.ceil(frame.keyLength / pageSize)
+    const count = Math.ceil(frame.keyLength / pages.pageSize)
     const stride = Math.ceil(count / 4) * 4 // four at a time
     const rows = { heads, stride, scores: frame.scratch(batch * heads * stride * 4) }
     const q = bindTensor(frame.q)

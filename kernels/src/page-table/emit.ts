@@ -13,11 +13,11 @@ export const appendPagesUniforms = {
 } as const
 
 /** Copies new keys and values into the pages of their sequences: any dtype, 16 bytes of both an invocation. */
-export function emitAppendPages(pageSize: number): KernelSource {
+export function emitAppendPages(): KernelSource {
   const code = `\
-// pool[h, page of token t, t % ${pageSize}] = new[b, h, i], for the last rows tokens t of each sequence: the table counts them already.
+// pool[h, page of token t, t % page_size] = new[b, h, i], for the last rows tokens t of each sequence: the table counts them already.
 //
-// Axes: k and v [sequences, Hkv, rows, D], strided; pools [Hkv, pages, ${pageSize}, D], contiguous. All in units of 16 bytes.
+// Axes: k and v [sequences, Hkv, rows, D], strided; pools [Hkv, pages, page_size, D], contiguous. All in units of 16 bytes.
 //
 // Invocations take one unit after another of a head; workgroups (any number, Hkv, sequences).
 ${uniformStruct('Uniforms', appendPagesUniforms)}
@@ -28,8 +28,6 @@ ${uniformStruct('Uniforms', appendPagesUniforms)}
 @group(0) @binding(3) var<storage, read> v: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> k_pool: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> v_pool: array<vec4<u32>>;
-
-const PAGE = ${pageSize}u;
 
 ${pageTableFunctions}
 
@@ -46,8 +44,8 @@ fn main(
   for (var i = workgroup.x * 64u + local; i < u.rows * u.units; i += workgroups.x * 64u) {
     let row = i / u.units;
     let token = held + row;
-    let page = workgroup.y * u.pool_pages + page_of(sequence, token / PAGE);
-    let to = (page * PAGE + token % PAGE) * u.units + i % u.units;
+    let page = workgroup.y * u.pool_pages + page_of(sequence, token / u.page_size);
+    let to = (page * u.page_size + token % u.page_size) * u.units + i % u.units;
     k_pool[to] = k[from_k + row * u.k_row_stride + i % u.units];
     v_pool[to] = v[from_v + row * u.v_row_stride + i % u.units];
   }
@@ -62,12 +60,12 @@ fn main(
   }
 }
 
-export const copyPageUniforms = { from: 'u32', to: 'u32', units: 'u32', pool_pages: 'u32' } as const
+export const copyPageUniforms = { source: 'u32', target_page: 'u32', units: 'u32', pool_pages: 'u32' } as const
 
 /** Copies what is kept of one page to another, for every KV head. */
 export function emitCopyPage(): KernelSource {
   const code = `\
-// data[h, to] = data[h, from]; data [Hkv, pool_pages, units], in units of 4 bytes. Workgroups (units / 64, Hkv).
+// data[h, target_page] = data[h, source]; data [Hkv, pool_pages, units], in units of 4 bytes. Workgroups (units / 64, Hkv).
 ${uniformStruct('Uniforms', copyPageUniforms)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -78,7 +76,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let i = workgroup.x * 64u + local;
   if (i >= u.units) { return; }
   let head = workgroup.y * u.pool_pages;
-  data[(head + u.to) * u.units + i] = data[(head + u.from) * u.units + i];
+  data[(head + u.target_page) * u.units + i] = data[(head + u.source) * u.units + i];
 }
 `
   return {

@@ -52,9 +52,8 @@ export type AppendPages = (
 export async function appendPages(
   runtime: Runtime,
   { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
-  pageSize: number,
 ): Promise<AppendPages> {
-  const kernel = await runtime.kernel(emitAppendPages(pageSize))
+  const kernel = await runtime.kernel(emitAppendPages())
   const units = (headDim * bytesPerElement[dtype]) / 16
   return (pages, { k, v, firstSequence }, pools) => {
     checkRows('k', k, { dtype, headDim })
@@ -92,7 +91,7 @@ export async function copyPage(runtime: Runtime): Promise<CopyPage> {
   return (data, { heads, poolPages, bytesPerPage }, from, to) => {
     const units = bytesPerPage / 4
     checkInteger('bytesPerPage / 4', units, 1, 2 ** 30)
-    const uniforms = packUniforms(copyPageUniforms, { from, to, units, pool_pages: poolPages })
+    const uniforms = packUniforms(copyPageUniforms, { source: from, target_page: to, units, pool_pages: poolPages })
     return {
       kernel,
       bindings: [runtime.uniforms.get(uniforms), data],

@@ -20,7 +20,7 @@ export const pruneTopPUniforms = {
 export const MARGIN = 2 ** -16
 
 /** Top-p over the tokens of a list, as bits: one workgroup a query head. */
-export function emitPruneTopP(pageSize: number): KernelSource {
+export function emitPruneTopP(): KernelSource {
   /** Statements for each token that is not forced: `weight`. */
   const eachWeight = (statement: string) => `\
 for (var i = local; i * 4u < end; i += 256u) {
@@ -35,8 +35,8 @@ for (var i = local; i * 4u < end; i += 256u) {
 // The smallest weight such that the tokens of at least it, and the forced ones, hold a share p of the row's mass (Twilight, arXiv
 // 2502.02770, §3): weights are the softmax of the scores over the list alone. All ties at the cut are kept.
 //
-// scores f32 [B, Hq, capacity · ${pageSize}]; on return the weights, e^(score − largest). counts i32[B, Hkv]: pages of the lists. top_p f32
-// [layers · Hq]. bits u32[B, Hq, ⌈capacity · ${pageSize} / 32⌉]: which tokens of the list are kept. Forced are the first of the list and its last
+// scores f32 [B, Hq, capacity · page_size]; on return the weights, e^(score − largest). counts i32[B, Hkv]: pages of the lists. top_p f32
+// [layers · Hq]. bits u32[B, Hq, ⌈capacity · page_size / 32⌉]: which tokens of the list are kept. Forced are the first of the list and its last
 // token, the query's own. Rows with p ≥ 1, and rows without a finite score, keep all.
 //
 // No sort: bits of positive floats order as the floats do, so the cut is found digit by digit, each digit from the mass of the
@@ -52,7 +52,6 @@ ${uniformStruct('Uniforms', pruneTopPUniforms)}
 @group(0) @binding(4) var<storage, read_write> scores: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> bits: array<u32>;
 
-const PAGE = ${pageSize}u;
 const BINS = 1024u;
 const LEAST = 3296u; // bits >> 18 of 2^-24: weights below it have no mass
 
@@ -81,11 +80,11 @@ fn is_forced(position: u32, end: u32) -> bool { return position < u.forced || po
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let sequence = workgroup.y;
   let row = sequence * u.query_heads + workgroup.x;
-  let first = row * u.capacity * PAGE / 4u;
+  let first = row * u.capacity * u.page_size / 4u;
   let pages = min(counts[row / u.group_size], u.capacity);
   // The last page of a list is the sequence's, which may be short.
   let keys = key_count(sequence);
-  let end = pages * PAGE - (PAGE - 1u - (max(keys, 1u) - 1u) % PAGE) * min(pages, 1u);
+  let end = pages * u.page_size - (u.page_size - 1u - (max(keys, 1u) - 1u) % u.page_size) * min(pages, 1u);
   let p = top_p[u.first_p + workgroup.x] * ${1 + MARGIN};
 
   // The largest score.
@@ -187,7 +186,7 @@ if ((value >> 18u) >= LEAST && (step == 0u || (value >> (shift + 9u)) == known))
     }
     workgroupBarrier();
     let word = tile / 8u + local;
-    if (local < 32u && word * 32u < end) { bits[row * ((u.capacity * PAGE + 31u) / 32u) + word] = atomicLoad(&words[local]); }
+    if (local < 32u && word * 32u < end) { bits[row * ((u.capacity * u.page_size + 31u) / 32u) + word] = atomicLoad(&words[local]); }
     workgroupBarrier();
   }
 }

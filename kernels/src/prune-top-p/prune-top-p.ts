@@ -22,19 +22,19 @@ export type PruneTopP = (
 
 /**
  * Top-p over the tokens that a selector listed (Twilight, arXiv 2502.02770, §3): for each query head the largest weights, ties and all,
- * until they and the forced ones hold a share p of the softmax over the list. Forced are the first tokens of the list and the
+ * until they and the forced ones hold a share p of the softmax over the list. Forced are the tokens of the list's first pages and the
  * sequence's last. The mass kept is never below p: sums are exact and rounded against the selection, p itself up by 2^-16 of it.
  * p ≥ 1 keeps all. No sort.
  *
  * Cost: 12 operations a token; scores read and written once, then four times from the cache.
  *
- * @param forced first tokens of a list that are kept whatever their weight
+ * @param forcedPages first pages of a list whose tokens are kept whatever their weight
  */
-export async function pruneTopP(runtime: Runtime, pageSize: number, forced: number): Promise<PruneTopP> {
-  checkInteger('forced', forced, 0, 2 ** 31 - 1)
-  const kernel = await runtime.kernel(emitPruneTopP(pageSize))
+export async function pruneTopP(runtime: Runtime, forcedPages: number): Promise<PruneTopP> {
+  checkInteger('forcedPages', forcedPages, 0, 2 ** 20)
+  const kernel = await runtime.kernel(emitPruneTopP())
   return ({ batch, queryHeads, kvHeads }, pages, lists, scores, topP, layer, bits) => {
-    const tokens = lists.capacity * pageSize
+    const tokens = lists.capacity * pages.pageSize
     const words = Math.ceil(tokens / 32)
     checkWords('scores', scores, batch * queryHeads * tokens)
     checkWords('bits', bits, batch * queryHeads * words)
@@ -44,7 +44,7 @@ export async function pruneTopP(runtime: Runtime, pageSize: number, forced: numb
       group_size: queryHeads / kvHeads,
       capacity: lists.capacity,
       first_p: layer * queryHeads,
-      forced,
+      forced: forcedPages * pages.pageSize,
     })
     return {
       kernel,

@@ -10,8 +10,8 @@ export interface QuantizeKeysOptions {
   /** Multiple of 8, at most 256. */
   readonly headDim: number
   readonly bits: KeyBits
-  /** Tokens of a page, for a cache in pages. */
-  readonly pageSize?: number
+  /** The cache is in pages. */
+  readonly paged?: boolean
 }
 
 export const quantizeKeysUniforms = {
@@ -33,7 +33,7 @@ export function tokensPerWorkgroup(headDim: number): number {
 }
 
 /** Packs keys into 4 or 8 bits an element. */
-export function emitQuantizeKeys({ dtype, headDim, bits, pageSize }: QuantizeKeysOptions): KernelSource {
+export function emitQuantizeKeys({ dtype, headDim, bits, paged = false }: QuantizeKeysOptions): KernelSource {
   const levels = 2 ** bits - 1
   const units = dtype === 'f16' ? 1 : 2 // of 16 bytes in 8 elements
   const weights = (first: number) =>
@@ -45,10 +45,10 @@ export function emitQuantizeKeys({ dtype, headDim, bits, pageSize }: QuantizeKey
 // n = round((k − zero) / scale). The pair is rounded to f16 first, so that zero + scale · n is what n was chosen for.
 // A scale is at least 2^-14, the smallest normal half: equal keys become n = 0.
 //
-// Axes: k [B, Hkv, rows, D] ${dtype}, strided; packed u32 [${pageSize ? 'Hkv, pages, PAGE' : 'B·Hkv, capacity'}, ${(headDim * bits) / 32}], the first element in the lowest bits;
+// Axes: k [B, Hkv, rows, D] ${dtype}, strided; packed u32 [${paged ? 'Hkv, pages, u.page_size' : 'B·Hkv, capacity'}, ${(headDim * bits) / 32}], the first element in the lowest bits;
 // scales u32 [${
-    pageSize
-      ? 'Hkv, pages, PAGE], scale and zero as two halves. Tokens of k are the last of their sequences, from sequence first_token on.'
+    paged
+      ? 'Hkv, pages, u.page_size], scale and zero as two halves. Tokens of k are the last of their sequences, from sequence first_token on.'
       : 'B·Hkv, capacity], scale and zero as two halves. Token i of k is token first_token + i of the cache.'
   }
 //
@@ -59,7 +59,7 @@ ${uniformStruct('Uniforms', quantizeKeysUniforms)}
 @group(0) @binding(1) var<storage, read> k: array<${unitType(dtype)}>;
 @group(0) @binding(2) var<storage, read_write> packed: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<u32>;
-${pageSize ? '@group(0) @binding(4) var<storage, read> table: array<u32>;\n' : ''}
+${paged ? '@group(0) @binding(4) var<storage, read> table: array<u32>;\n' : ''}
 const LANES = ${headDim / 8}u; // invocations of a token
 const ROWS = ${tokensPerWorkgroup(headDim)}u;
 const MOST = vec4<f32>(65504.0); // the largest half
@@ -67,7 +67,7 @@ const MOST = vec4<f32>(65504.0); // the largest half
 var<workgroup> partial: array<vec2<f32>, ${INVOCATIONS}>; // minima and maxima
 
 ${workgroupNumberFunction}
-${pageSize ? `\nconst PAGE = ${pageSize}u;\n\n${pageTableFunctions}\n` : ''}
+${paged ? `\n${pageTableFunctions}\n` : ''}
 @compute @workgroup_size(${INVOCATIONS})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let number = workgroup_number(workgroup);
@@ -109,10 +109,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let n0 = vec4<u32>(clamp(round((value0 - zero) / scale), vec4<f32>(), vec4<f32>(${levels}.0)));
   let n1 = vec4<u32>(clamp(round((value1 - zero) / scale), vec4<f32>(), vec4<f32>(${levels}.0)));
   ${
-    pageSize
+    paged
       ? `let sequence = u.first_token + segment / u.kv_heads; // the first sequence, where tokens have places in pages
   let place = key_count(sequence) - u.rows + row;
-  let token = (segment % u.kv_heads * u.pool_pages + page_of(sequence, place / PAGE)) * PAGE + place % PAGE;`
+  let token = (segment % u.kv_heads * u.pool_pages + page_of(sequence, place / u.page_size)) * u.page_size + place % u.page_size;`
       : 'let token = segment * u.capacity + u.first_token + row;'
   }
   ${
@@ -125,9 +125,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 }
 `
   return {
-    label: `quantize-keys-${bits}-bit${pageSize ? '-pages' : ''}`,
+    label: `quantize-keys-${bits}-bit${paged ? '-pages' : ''}`,
     code,
-    bindings: ['uniform', 'read', 'read_write', 'read_write', ...(pageSize ? (['read'] as const) : [])],
+    bindings: ['uniform', 'read', 'read_write', 'read_write', ...(paged ? (['read'] as const) : [])],
     workgroupSize: INVOCATIONS,
     workgroupBytes: INVOCATIONS * 8,
   }

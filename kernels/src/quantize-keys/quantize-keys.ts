@@ -79,7 +79,7 @@ export async function quantizeKeys(
   }
 }
 
-const noPages = { width: 0, poolPages: 0 }
+const noPages = { pageSize: 1, width: 0, poolPages: 0 }
 
 /**
  * @param k             new tokens of consecutive sequences, the last that the table counts of each
@@ -100,14 +100,13 @@ export async function quantizePages(
   runtime: Runtime,
   { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
   bits: KeyBits,
-  pageSize: number,
 ): Promise<QuantizePages> {
   checkBits(bits)
-  const kernel = await runtime.kernel(emitQuantizeKeys({ dtype, headDim, bits, pageSize }))
+  const kernel = await runtime.kernel(emitQuantizeKeys({ dtype, headDim, bits, paged: true }))
   return (pages, k, packed, scales, firstSequence) => {
     checkRows('k', k, { dtype, headDim })
     const [sequences, kvHeads, rows] = k.shape as [number, number, number, number]
-    const held = quantizedKeyBytes({ bits, headDim }, kvHeads, pages.poolPages * pageSize)
+    const held = quantizedKeyBytes({ bits, headDim }, kvHeads, pages.poolPages * pages.pageSize)
     checkWords('packed', packed, held.packed / 4)
     checkWords('scales', scales, held.scales / 4)
     const bound = bindTensor(k)

@@ -17,7 +17,7 @@ export const selectPagesUniforms = {
 } as const
 
 /** Top-k pages of each row as a list: one workgroup a row. */
-export function emitSelectPages(pageSize: number): KernelSource {
+export function emitSelectPages(): KernelSource {
   /** Statements for the keys of pages 4 · i … that are candidates: `key`, `page`. */
   const eachKey = (statement: string) => `\
 for (var i = local; i * 4u < last; i += 256u) {
@@ -46,8 +46,6 @@ ${uniformStruct('Uniforms', selectPagesUniforms)}
 @group(0) @binding(3) var<storage, read_write> counts: array<i32>;
 @group(0) @binding(4) var<storage, read_write> indices: array<i32>;
 
-const PAGE = ${pageSize}u;
-
 var<workgroup> bins: array<atomic<u32>, 2048>;
 var<workgroup> digit_at_cut: u32;
 var<workgroup> found_above: u32;
@@ -63,12 +61,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let row = workgroup.y * u.heads + workgroup.x;
   let first_score = row * u.score_stride / 4u;
   let list = row * u.capacity;
-  let pages = (key_count(workgroup.y) + PAGE - 1u) / PAGE;
+  let pages = (key_count(workgroup.y) + u.page_size - 1u) / u.page_size;
   let kept = min(pages, u.top_k);
   if (local == 0u) { counts[row] = i32(kept); }
   for (var i = kept + local; i < u.capacity; i += 256u) { indices[list + i] = -1; }
   if (pages <= u.top_k) {
-    for (var i = local; i < pages; i += 256u) { indices[list + i] = i32(i * PAGE); }
+    for (var i = local; i < pages; i += 256u) { indices[list + i] = i32(i * u.page_size); }
     return;
   }
 
@@ -106,8 +104,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if (wanted == 0u) { cut = 0xffffffffu; } // above the key of every score
   let ties_kept = wanted - above;
 
-  for (var i = local; i < u.sinks; i += 256u) { indices[list + i] = i32(i * PAGE); }
-  if (local == 0u) { indices[list + u.top_k - 1u] = i32(last * PAGE); }
+  for (var i = local; i < u.sinks; i += 256u) { indices[list + i] = i32(i * u.page_size); }
+  if (local == 0u) { indices[list + u.top_k - 1u] = i32(last * u.page_size); }
   // Four pages an invocation, 1024 at a time. A page's place: those above the cut before it, and the ties that are kept.
   var before_above = 0u;
   var before_ties = 0u;
@@ -128,7 +126,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var j = 0u; j < 4u; j++) {
       let tie = keys[j] == cut;
       if (keys[j] > cut || (tie && of_ties < ties_kept)) {
-        indices[list + u.sinks + of_above + min(of_ties, ties_kept)] = i32((i * 4u + j) * PAGE);
+        indices[list + u.sinks + of_above + min(of_ties, ties_kept)] = i32((i * 4u + j) * u.page_size);
       }
       of_above += select(0u, 1u, keys[j] > cut);
       of_ties += select(0u, 1u, tie);

@@ -25,13 +25,13 @@ export type SelectPages = (
  *
  * @param sinks first pages that are kept whatever their score
  */
-export async function selectPages(runtime: Runtime, pageSize: number, sinks: number): Promise<SelectPages> {
+export async function selectPages(runtime: Runtime, sinks: number): Promise<SelectPages> {
   checkInteger('sinks', sinks, 0, 2 ** 20)
-  const kernel = await runtime.kernel(emitSelectPages(pageSize))
+  const kernel = await runtime.kernel(emitSelectPages())
   return (frame, pages, { heads, stride, scores }, topK) => {
     checkInteger('topK', topK, sinks + 1, 2 ** 31 - 1)
     const { batch } = frame
-    const count = Math.ceil(frame.keyLength / pageSize)
+    const count = Math.ceil(frame.keyLength / pages.pageSize)
     const capacity = Math.min(topK, count)
     const lists = {
       heads,

@@ -2,6 +2,7 @@ import type { BufferSlice, KeyPages } from '@sparse-attention/core'
 
 /** What a kernel knows of a page table, beside the binding `table`: u32[B, 1 + width]. */
 export const pageTableUniforms = {
+  page_size: 'u32',
   /** Words of a row of the table. */
   table_stride: 'u32',
   /** Pages of a KV head in what is kept of pages. */
@@ -9,14 +10,14 @@ export const pageTableUniforms = {
 } as const
 
 export function pageTableValues(
-  pages: Pick<KeyPages, 'width' | 'poolPages'>,
+  pages: Pick<KeyPages, 'pageSize' | 'width' | 'poolPages'>,
 ): Record<keyof typeof pageTableUniforms, number> {
-  return { table_stride: pages.width + 1, pool_pages: pages.poolPages }
+  return { page_size: pages.pageSize, table_stride: pages.width + 1, pool_pages: pages.poolPages }
 }
 
 /** WGSL `key_count(sequence)` and `page_of(sequence, n)`. Needs `u` with `pageTableUniforms`, and `table`. */
 export const pageTableFunctions: string = `\
-fn key_count(sequence: u32) -> u32 { return min(table[sequence * u.table_stride], (u.table_stride - 1u) * PAGE); }
+fn key_count(sequence: u32) -> u32 { return min(table[sequence * u.table_stride], (u.table_stride - 1u) * u.page_size); }
 
 // Where in the pool the n-th page of a sequence lies.
 fn page_of(sequence: u32, n: u32) -> u32 { return table[sequence * u.table_stride + 1u + n]; }`

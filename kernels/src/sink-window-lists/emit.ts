@@ -11,7 +11,7 @@ export const sinkWindowListsUniforms = {
 } as const
 
 /** Sinks and a window of each sequence, as the two lists of a stripe plan: one invocation a row. */
-export function emitSinkWindowLists(pageSize: number): KernelSource {
+export function emitSinkWindowLists(): KernelSource {
   const code = `\
 // The first sink tokens of a sequence and its last window: an entry each, of the two lists of a stripe plan. Where they meet, the
 // window starts after the sinks; where the sinks are all there is, it is empty.
@@ -23,8 +23,6 @@ ${uniformStruct('Uniforms', sinkWindowListsUniforms)}
 @group(0) @binding(1) var<storage, read> table: array<u32>;
 @group(0) @binding(2) var<storage, read_write> counts: array<i32>;
 @group(0) @binding(3) var<storage, read_write> indices: array<i32>;
-
-const PAGE = ${pageSize}u;
 
 ${pageTableFunctions}
 

@@ -18,12 +18,11 @@ export type SinkWindowLists = (
  */
 export async function sinkWindowLists(
   runtime: Runtime,
-  pageSize: number,
   { sink, window }: { readonly sink: number; readonly window: number },
 ): Promise<SinkWindowLists> {
   checkInteger('sink', sink, 1, 2 ** 30)
   checkInteger('window', window, 1, 2 ** 30)
-  const kernel = await runtime.kernel(emitSinkWindowLists(pageSize))
+  const kernel = await runtime.kernel(emitSinkWindowLists())
   return (frame, pages) => {
     const { batch, queryHeads, kvHeads, queryLength, keyLength, causal } = frame
     const rows = batch * kvHeads

@@ -57,14 +57,14 @@ export const pageBounds: PageMetadata = {
   name: 'bounds',
   bytesPerPage: ({ headDim, dtype }) => [2 * headDim * bytesPerElement[dtype]],
   async appended(runtime, shape) {
-    const bounds = await boundPages(runtime, shape, shape.pageSize)
+    const bounds = await boundPages(runtime, shape)
     return (pages, [array], k, tokens) => {
       const [sequences, , rows] = tokens.k.shape as [number, number, number]
       return [bounds(pages, k, array!, { rows, firstSequence: tokens.firstSequence, sequences })]
     }
   },
   async ofTensor(runtime, shape) {
-    const bounds = await boundPages(runtime, shape, shape.pageSize, 'tensor')
+    const bounds = await boundPages(runtime, shape, 'tensor')
     const [bytes] = pageBounds.bytesPerPage(shape)
     return (frame, pages) => {
       const array = frame.scratch(frame.batch * frame.kvHeads * pages.width * bytes!)
@@ -82,7 +82,7 @@ export function quantizedKeys(bits: KeyBits): PageMetadata {
       return [packed, scales]
     },
     async appended(runtime, shape) {
-      const quantize = await quantizePages(runtime, shape, bits, shape.pageSize)
+      const quantize = await quantizePages(runtime, shape, bits)
       return (pages, [packed, scales], _, { k, firstSequence }) => quantize(pages, k, packed!, scales!, firstSequence)
     },
     async ofTensor(runtime, shape) {

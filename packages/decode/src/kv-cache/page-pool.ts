@@ -164,7 +164,7 @@ export async function pagePool(runtime: Runtime, given: PagePoolConfig): Promise
   checkConfig(runtime, config)
   const shape: PageShape = config
   const [append, copy, length, ...update] = await Promise.all([
-    appendPages(runtime, config, config.pageSize),
+    appendPages(runtime, config),
     copyPage(runtime),
     setLength(runtime),
     ...config.metadata.map((metadata) => metadata.appended(runtime, shape)),

@@ -58,10 +58,7 @@ export async function questSelector(
     heads,
   }: { readonly pageSize: number; readonly tokenBudget: number; readonly heads: ScoredHeads },
 ): Promise<PageSelector> {
-  const [scores, select] = await Promise.all([
-    pageScores(runtime, config, pageSize, heads),
-    selectPages(runtime, pageSize, SINK_PAGES),
-  ])
+  const [scores, select] = await Promise.all([pageScores(runtime, config, heads), selectPages(runtime, SINK_PAGES)])
   const topK = Math.max(SINK_PAGES + 1, Math.floor(tokenBudget / pageSize))
   return {
     metadata: [pageBounds],
@@ -76,12 +73,13 @@ export async function questSelector(
 }
 
 /** Every page: what a pruner is left to choose from. */
-export async function everyPage(runtime: Runtime, { kvHeads }: Config, pageSize: number): Promise<PageSelector> {
-  const select: SelectPages = await selectPages(runtime, pageSize, 0)
+export async function everyPage(runtime: Runtime, { kvHeads }: Config): Promise<PageSelector> {
+  const select: SelectPages = await selectPages(runtime, 0)
   return {
     metadata: [],
     keepsAll: () => true,
     select(frame, pages) {
+      const { pageSize } = pages
       const count = Math.ceil(frame.keyLength / pageSize)
       // Where all pages are kept, no score is looked at.
       const rows = { heads: kvHeads, stride: 4, scores: frame.scratch(16) }
@@ -108,21 +106,21 @@ export function estimateMetadata(estimate: Estimate): readonly PageMetadata[] {
 export async function topPPruner(
   runtime: Runtime,
   config: CompiledConfig,
-  { pageSize, estimate, topP }: { readonly pageSize: number; readonly estimate: Estimate; readonly topP: BufferSlice },
+  { estimate, topP }: { readonly estimate: Estimate; readonly topP: BufferSlice },
 ): Promise<Pruner> {
   const keys = estimate === 'exact' ? (config.pageSize === undefined ? 'tensor' : 'pages') : estimate
   const [score, prune, list] = await Promise.all([
-    listedScores(runtime, config, pageSize, keys),
-    pruneTopP(runtime, pageSize, SINK_PAGES * pageSize),
-    listTokens(runtime, pageSize),
+    listedScores(runtime, config, keys),
+    pruneTopP(runtime, SINK_PAGES),
+    listTokens(runtime),
   ])
   return (frame, pages, { lists, dispatches }, layer) => {
     const rows = frame.batch * frame.queryHeads
-    const tokens = lists.capacity * pageSize
+    const tokens = lists.capacity * pages.pageSize
     const scores = frame.scratch(rows * tokens * 4)
     const bits = frame.scratch(rows * Math.ceil(tokens / 32) * 4)
     const packed = estimate === 'exact' ? [] : pages.metadata[quantizedKeys(estimate).name]!
-    const kept = list(frame, lists, bits)
+    const kept = list(frame, pages, lists, bits)
     return {
       lists: kept.lists,
       width: 1,

@@ -60,7 +60,7 @@ export const sinkWindow: MethodFactory<SinkWindowOptions> = defineMethod<SinkWin
   async create(runtime, config, { sink, localWindow, denseLayers }) {
     const pageSize = config.pageSize ?? decodeOptions.pageSize.default
     const [lists, source, attend] = await Promise.all([
-      sinkWindowLists(runtime, pageSize, { sink, window: localWindow }),
+      sinkWindowLists(runtime, { sink, window: localWindow }),
       pageSource(runtime, config, pageSize, []),
       decodeAttention(runtime, config),
     ])

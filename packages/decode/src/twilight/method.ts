@@ -91,8 +91,8 @@ export const twilight: MethodFactory<TwilightOptions> = defineMethod<TwilightOpt
     const [selector, prune, attend] = await Promise.all([
       kind === 'quest'
         ? questSelector(runtime, config, { pageSize, tokenBudget, heads: 'sum' })
-        : everyPage(runtime, config, pageSize),
-      topPPruner(runtime, config, { pageSize, estimate, topP: table.slice }),
+        : everyPage(runtime, config),
+      topPPruner(runtime, config, { estimate, topP: table.slice }),
       decodeAttention(runtime, config),
     ])
     const metadata = [...selector.metadata, ...estimateMetadata(estimate)]
