@@ -23,6 +23,8 @@ export interface FlashAttentionKernelOptions {
   readonly plan?: WalkedPlan
   /** How it is computed. Default: what tuning, or what is known of the adapter, says is fastest. */
   readonly variant?: ChosenVariant
+  /** Nobody will give a plan: compile no kernels that balance one. Default false. */
+  readonly denseOnly?: boolean
 }
 
 /**
@@ -36,10 +38,10 @@ export interface FlashAttentionKernelOptions {
 export async function flashAttention(
   runtime: Runtime,
   config: Required<AttentionConfig>,
-  { plan = 'block', variant = chooseVariant(runtime, config) }: FlashAttentionKernelOptions = {},
+  { plan = 'block', variant = chooseVariant(runtime, config), denseOnly = false }: FlashAttentionKernelOptions = {},
 ): Promise<Attend> {
   const [forms, items] = await Promise.all([
-    compileForms(runtime, config, plan, variant),
+    compileForms(runtime, config, plan, variant, denseOnly),
     plan === 'variable-block' ? rowItems(runtime) : undefined,
   ])
   const flash = forms.map((form) => ({ ...form, ...(items && { rowItems: items }) }))
@@ -51,10 +53,11 @@ async function compileForms(
   config: Required<AttentionConfig>,
   plan: WalkedPlan,
   { variant, operationsPerSecond }: ChosenVariant,
+  denseOnly = false,
 ): Promise<readonly CompiledFlash[]> {
   const known = operationsPerSecond === undefined ? {} : { operationsPerSecond }
   if (variant.emitter === 'matrix') {
-    const forms = await matrixForms(runtime, config, plan, variant.forms)
+    const forms = await matrixForms(runtime, config, plan, { forms: variant.forms, denseOnly })
     if (forms.length > 0) return forms.map((form) => ({ ...form, ...known }))
     return compileForms(runtime, config, plan, { variant: defaultVariant({ tier: 'f16' }, config) })
   }

@@ -23,8 +23,14 @@ export function variantName(variant: FlashVariant): string {
     case 'subgroup':
       return `subgroup, rows ${variant.rowsPerLane}, keys ${variant.tileKeys}, step ${variant.step}`
     case 'matrix':
-      return `matrix, ${variant.forms.map(({ rows, workgroups }) => `${rows} rows${workgroups > 0 ? ` from ${workgroups}` : ''}`).join(', ')}`
+      return `matrix, ${variant.forms.map(formName).join(', ')}`
   }
+}
+
+/** All of a geometry: two that differ must not have one name. */
+function formName({ rows, workgroups, ...others }: MatrixForm): string {
+  const details = Object.entries(others).map(([name, value]) => `${name} ${value}`)
+  return `${rows} rows${workgroups > 0 ? ` from ${workgroups} workgroups` : ''} (${details.join(' ')})`
 }
 
 /** What runs where nothing better is known. */

@@ -32,7 +32,7 @@ export function variantAttention(
     ...definition,
     create: async (on: Runtime, config: Parameters<typeof flashAttention>[1]) => ({
       plan: () => ({ plan: { kind: 'dense' } as const, dispatches: [] }),
-      attend: await flashAttention(on, config, { variant }),
+      attend: await flashAttention(on, config, { variant, denseOnly: true }),
       dispose() {},
     }),
   }

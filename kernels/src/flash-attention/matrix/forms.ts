@@ -15,25 +15,34 @@ export interface MatrixForm extends MatrixGeometry {
 
 /** What runs where nothing better is known, the form with the most rows first; the last takes every call. */
 export function defaultMatrixForms(headDim: number): readonly MatrixForm[] {
-  return formsUpTo(headDim, headDim > 128 ? 64 : 128, FEW_WORKGROUPS)
+  const most = headDim > 128 ? 64 : 128
+  return formsFrom(headDim, matrixGeometries(headDim).find(({ rows }) => rows === most)!, FEW_WORKGROUPS)
 }
 
-/** Sets of forms to choose from by measuring, for calls of this head_dim. */
+/** Sets of forms to choose from by measuring: each geometry as the first, and several numbers of workgroups to take it from. */
 export function matrixFormSets(headDim: number): readonly (readonly MatrixForm[])[] {
-  const most = [...new Set(matrixGeometries(headDim).map(({ rows }) => rows))]
   const few = [FEW_WORKGROUPS / 2, FEW_WORKGROUPS, 2 * FEW_WORKGROUPS]
-  // Forms of the fewest rows take every call, so there is no number to choose.
-  return most.flatMap((rows) => (rows === 64 ? [64] : few).map((workgroups) => formsUpTo(headDim, rows, workgroups)))
+  return matrixGeometries(headDim).flatMap((geometry) =>
+    (geometry.rows === 64 ? [0] : few).map((workgroups) => formsFrom(headDim, geometry, workgroups)),
+  )
 }
 
-function formsUpTo(headDim: number, most: number, workgroups: number): readonly MatrixForm[] {
-  return matrixGeometries(headDim)
-    .filter(({ rows }) => rows <= most)
-    .map((geometry) => ({ ...geometry, workgroups: geometry.rows === 64 ? 0 : workgroups }))
+/** A geometry, and of those with fewer rows the usual ones. */
+function formsFrom(headDim: number, first: MatrixGeometry, workgroups: number): readonly MatrixForm[] {
+  const fewer = matrixGeometries(headDim).filter(
+    ({ rows }, i, all) => rows < first.rows && all.findIndex((other) => other.rows === rows) === i,
+  )
+  return [first, ...fewer].map((geometry) => ({ ...geometry, workgroups: geometry.rows === 64 ? 0 : workgroups }))
 }
 
 /** Of matrix units over plain ones, at least: smaller dispatches would leave a large GPU idle at the end of each. */
 const SPEED = 16
+
+export interface MatrixFormsOptions {
+  readonly forms?: readonly MatrixForm[]
+  /** Nobody will give a plan: compile no kernels for one. */
+  readonly denseOnly?: boolean
+}
 
 /**
  * Compiles the forms of the matrix kernel that this attention can need, the one with the most rows per workgroup first. None
@@ -43,7 +52,7 @@ export async function matrixForms(
   runtime: Runtime,
   { dtype, headDim, causal }: Required<AttentionConfig>,
   plan: WalkedPlan,
-  forms: readonly MatrixForm[] = defaultMatrixForms(headDim),
+  { forms = defaultMatrixForms(headDim), denseOnly = false }: MatrixFormsOptions = {},
 ): Promise<readonly CompiledFlash[]> {
   const { subgroupMatrix } = runtime
   if (runtime.tier !== 'matrix' || !subgroupMatrix || !hasMatrixKernel(dtype, headDim)) return []
@@ -52,7 +61,7 @@ export async function matrixForms(
     .filter(({ rows }) => plan !== 'variable-block' || rows === 64)
     .flatMap(({ workgroups, ...geometry }) =>
       // Plans of blocks are balanced; a dense call has nothing to balance and starts sooner without.
-      (plan === 'block' ? [true, false] : [false]).map((pieces) => ({
+      (plan === 'block' && !denseOnly ? [true, false] : [false]).map((pieces) => ({
         form: { plan, rows: geometry.rows, workgroups, speed: SPEED },
         pieces,
         source: emitMatrix({ headDim, causal, plan, pieces, geometry, subgroupMatrix }),
