@@ -29,6 +29,7 @@ import { emitSegmentedMean } from './segmented-mean/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
 import { emitSplitAttention } from './split-attention/emit.js'
+import { splitTiling } from './split-attention/tiling.js'
 import { emitUnionOfGroups, emitUnionPlans } from './union-plans/emit.js'
 import { emitSlashTiles, emitVerticalSlashIndex } from './vertical-slash-index/emit.js'
 
@@ -44,8 +45,8 @@ const examples: Record<string, KernelSource> = {
   'flash-attention.portable': emitPortable({ ...half, plan: 'block' }),
   'flash-attention.f16': emitSubgroup({ ...half, plan: 'block' }),
   'flash-attention-stripe.portable': emitPortable({ ...half, plan: 'stripe' }),
-  'split-attention.portable': emitSplitAttention(half),
-  'merge-attention.portable': emitMergeAttention({ ...half, statistics: 'lse' }),
+  'split-attention.portable': emitSplitAttention({ ...half, rows: 4, singleQuery: true, unroll: true }),
+  'merge-attention.portable': emitMergeAttention({ ...half, statistics: 'lse', shared: true }),
   'antidiagonal-statistics.portable': emitAntidiagonalStatistics({ ...half, stride: 16, block: 128 }),
   'pooled-scores.portable': emitPooledScores(example),
   'block-weights.portable': emitBlockWeights({ causal: true, stride: 16, block: 128 }),
@@ -98,11 +99,19 @@ test('kernels fit the default limits of WebGPU', () => {
         emitSubgroup({ headDim, causal: false, dtype: 'f16', plan }),
       ]),
       ...(['f32', 'f16'] as const).flatMap((dtype) =>
-        [undefined, 8, 32].map((subgroupSize) =>
-          emitSplitAttention({ headDim, causal: true, dtype, ...(subgroupSize && { subgroupSize }) }),
+        [undefined, 4, 32].map((subgroupSize) =>
+          emitSplitAttention({
+            headDim,
+            causal: true,
+            dtype,
+            ...(subgroupSize && { subgroupSize }),
+            rows: splitTiling(dtype, headDim, subgroupSize).maxRows,
+            singleQuery: true,
+            unroll: true,
+          }),
         ),
       ),
-      emitMergeAttention({ headDim, dtype: 'f16', statistics: 'max-sum' }),
+      emitMergeAttention({ headDim, dtype: 'f16', statistics: 'max-sum', shared: true }),
       emitPortable({ headDim, causal: false, dtype: 'f16', plan: 'block', skip: true }),
       emitSampledScores({ headDim, dtype: 'f32', causal: true, source: 'given' }),
       emitBlockPool({ headDim, dtype: 'f32', mode: 'min-max' }),

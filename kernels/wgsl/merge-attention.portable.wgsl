@@ -40,6 +40,9 @@ fn statistics(part: u32, row: u32) -> vec2<f32> {
   return vec2<f32>(bitcast<f32>(bits), 1.0);
 }
 
+// Whether a part has a key: by bits, since a sum of NaN is one too, and comparisons may say otherwise.
+fn holds(known: vec2<f32>) -> bool { return bitcast<u32>(known.y) != 0u; }
+
 @compute @workgroup_size(256)
 fn main(
   @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -74,30 +77,30 @@ fn main(
       let at3 = ((min(part3, u.parts - 1u) * u.rows + row) * UNITS + unit) * 2u;
       let value3_0 = part_out[at3 + 0u]; let value3_1 = part_out[at3 + 1u];
       var top = largest;
-      if (known0.y != 0.0) { top = max(top, known0.x); }
-      if (known1.y != 0.0) { top = max(top, known1.x); }
-      if (known2.y != 0.0) { top = max(top, known2.x); }
-      if (known3.y != 0.0) { top = max(top, known3.x); }
+      if (holds(known0)) { top = max(top, known0.x); }
+      if (holds(known1)) { top = max(top, known1.x); }
+      if (holds(known2)) { top = max(top, known2.x); }
+      if (holds(known3)) { top = max(top, known3.x); }
       let rescale = exp2(max(largest - top, -1000.0) * 1.4426950408889634);
       largest = top;
       sum *= rescale;
       total0 *= rescale; total1 *= rescale;
-      if (known0.y != 0.0) { // else its output was never written
+      if (holds(known0)) { // else its output was never written
         let weight = known0.y * exp2(max(known0.x - top, -1000.0) * 1.4426950408889634);
         sum += weight;
         total0 += weight * value0_0; total1 += weight * value0_1;
       }
-      if (known1.y != 0.0) { // else its output was never written
+      if (holds(known1)) { // else its output was never written
         let weight = known1.y * exp2(max(known1.x - top, -1000.0) * 1.4426950408889634);
         sum += weight;
         total0 += weight * value1_0; total1 += weight * value1_1;
       }
-      if (known2.y != 0.0) { // else its output was never written
+      if (holds(known2)) { // else its output was never written
         let weight = known2.y * exp2(max(known2.x - top, -1000.0) * 1.4426950408889634);
         sum += weight;
         total0 += weight * value2_0; total1 += weight * value2_1;
       }
-      if (known3.y != 0.0) { // else its output was never written
+      if (holds(known3)) { // else its output was never written
         let weight = known3.y * exp2(max(known3.x - top, -1000.0) * 1.4426950408889634);
         sum += weight;
         total0 += weight * value3_0; total1 += weight * value3_1;

@@ -1,9 +1,10 @@
 // Attention of few query rows over many keys, first pass: each workgroup attends over a span of the keys, and a
 // second one merges the results. Flash-Decoding (Dao et al. 2023); causal (bottom-right), f16 storage, f32 math.
 //
-// Axes: B batch, Hq and Hkv query and KV heads, Lq and Lk lengths, D = 64, P splits.
+// Axes: B batch, Hq and Hkv query and KV heads, Lq = 1 and Lk lengths, D = 64, P splits.
 // q [B, Hq, Lq, D], k and v [B, Hkv, Lk, D] f16, strided; part_out f32 [P, B, Hq, Lq, D], part_statistics f32
-// [P, B, Hq, Lq, 2]: a row's largest score in base 2, and the sum of its weights below that.
+// [P, B, Hq, Lq, 2]: a row's largest score in base 2, and the sum of its weights below that, 0 in a part without a key:
+// the output of such a part is not written.
 // counts and indices: the lists of a stripe plan with one block of queries.
 //
 // Workgroup (split, list head, batch · row chunk): 16 groups of 8 lanes. A group takes 2 keys at a time, a lane 1 of
@@ -28,7 +29,6 @@ struct Uniforms {
   query_offset: i32,
   scale: f32,
   dense: u32,
-  span: u32,
   heads_per_list: u32,
   row_chunks: u32,
   batch: u32,
@@ -52,18 +52,19 @@ struct Uniforms {
 
 const LANES = 128u;
 const LANES_PER_KEY = 8u;
+const LANES_PER_SHARE = 8u; // of what meets in workgroup memory
+const SHARES = 16u;
 const GROUPS = 16u;
 const KEYS = 2u; // of a group, at a time
 const ROWS = 4u;
 const UNITS = 8u; // 16-byte units of a row
-const PRODUCTS = 8u;
-const VECTORS = 2u; // vec4 of a lane's units of a row
+const VECTORS = 16u; // vec4 of a row
+const MIN_SPAN = 64u;
 
-var<workgroup> products: array<f32, 1024>;
-var<workgroup> sums: array<f32, 128>;
-var<workgroup> merged: array<vec4<f32>, 256>;
-var<workgroup> maxima: array<f32, 16>;
-var<workgroup> sums_of_rows: array<f32, 16>;
+var<workgroup> products: array<f32, KEYS * ROWS * LANES>;
+var<workgroup> sums: array<f32, GROUPS * KEYS * ROWS>;
+var<workgroup> merged: array<vec4<f32>, SHARES * VECTORS>;
+var<workgroup> statistics: array<vec2<f32>, SHARES>;
 
 // The key at a position of the lists, one behind another.
 fn key_at(position: u32, first: u32, list_row: u32) -> u32 {
@@ -74,46 +75,42 @@ fn key_at(position: u32, first: u32, list_row: u32) -> u32 {
   return indices[list + rest / u.width_1] + rest % u.width_1;
 }
 
-// Where a key of a sequence lies in k and v.
-fn row_of(key: u32, batch: u32) -> u32 {
-  return key;
+// Where a row of a list head is written.
+fn part_row(split: u32, batch: u32, list_head: u32, row: u32) -> u32 {
+  let head = list_head * u.heads_per_list + row / u.query_length;
+  return ((split * u.batch + batch) * u.query_heads + head) * u.query_length + row % u.query_length;
 }
 
-// The sum of the groups' accumulators of one row, by their maxima.
-fn write_row(batch: u32, list_head: u32, row: u32, split: u32, local: u32) {
+// The sum of what the workgroup has of one row.
+fn write_row(split: u32, batch: u32, list_head: u32, row: u32, local: u32) {
   if (row >= u.heads_per_list * u.query_length) { return; }
   var largest = -3.4028234e38;
-  for (var i = 0u; i < GROUPS; i++) { largest = max(largest, maxima[i]); }
+  for (var i = 0u; i < SHARES; i++) { largest = max(largest, statistics[i].x); }
   var sum = 0.0;
-  for (var i = 0u; i < GROUPS; i++) { sum += sums_of_rows[i] * exp2(max(maxima[i] - largest, -1000.0)); }
-  let empty = sum == 0.0;
-  let head = list_head * u.heads_per_list + row / u.query_length;
-  let at = ((split * u.batch + batch) * u.query_heads + head) * u.query_length + row % u.query_length;
-  if (local < LANES_PER_KEY) {
-    for (var i = 0u; i < VECTORS; i++) {
-      let unit = local + i / 2u * LANES_PER_KEY;
-      if (unit >= UNITS) { continue; }
-      var total = vec4<f32>();
-      for (var g = 0u; g < GROUPS; g++) {
-        total += merged[i * LANES + g * LANES_PER_KEY + local] * exp2(max(maxima[g] - largest, -1000.0));
-      }
-      part_out[(at * UNITS + unit) * 2u + i % 2u] = total * select(1.0 / sum, 0.0, empty);
+  for (var i = 0u; i < SHARES; i++) { sum += exp2(max(statistics[i].x - largest, -1000.0)) * statistics[i].y; }
+  let inverse = select(1.0 / sum, 0.0, sum == 0.0);
+  let at = part_row(split, batch, list_head, row);
+  for (var vector = local; vector < VECTORS; vector += LANES) {
+    var total = vec4<f32>();
+    for (var i = 0u; i < SHARES; i++) {
+      total += exp2(max(statistics[i].x - largest, -1000.0)) * merged[i * VECTORS + vector];
     }
+    part_out[at * VECTORS + vector] = total * inverse;
   }
   if (local == 0u) { part_statistics[at] = vec2<f32>(largest, sum); }
 }
 
 @compute @workgroup_size(128)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let split = workgroup.x;
   let list_head = workgroup.y;
   let batch = workgroup.z / u.row_chunks;
   let first_row = workgroup.z % u.row_chunks * ROWS;
-  let kv_head = list_head * u.heads_per_list / u.group_size;
-  let lane = local % LANES_PER_KEY;
-  let group = local / LANES_PER_KEY;
-  let k_head = u.k_offset + batch * u.k_batch_stride + kv_head * u.k_head_stride;
-  let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
-
+  let all_rows = u.heads_per_list * u.query_length;
   let list_row = batch * u.list_heads + list_head;
   let key_length = u.key_length;
   var first = key_length;
@@ -123,103 +120,269 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     positions = first;
     if (u.lists > 1u) { positions += u.width_1 * min(counts[u.batch * u.list_heads + list_row], u.capacity_1); }
   }
-  let start = min(workgroup.x * u.span, positions);
-  let end = min(start + u.span, positions);
-
-  var query: array<vec4<f32>, ROWS * VECTORS>;
-  var acc: array<vec4<f32>, ROWS * VECTORS>;
-  var row_end: array<u32, ROWS>; // keys before it are visible
-  var row_max: array<f32, ROWS>;
-  var row_sum: array<f32, ROWS>;
-  for (var r = 0u; r < ROWS; r++) {
-    row_max[r] = -3.4028234e38;
-    if (first_row + r < u.heads_per_list * u.query_length) {
-      let head = list_head * u.heads_per_list + (first_row + r) / u.query_length;
-      let row = (first_row + r) % u.query_length;
-      row_end[r] = u32(clamp(i32(row + 1u + key_length) - i32(u.query_length), 0, i32(key_length)));
-      let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row * u.q_row_stride + lane;
-      if (lane + 0u < UNITS) {
-        let unit = q[at + 0u];
-        query[r * VECTORS + 0u] = vec4<f32>(unpack2x16float(unit.x), unpack2x16float(unit.y));
-        query[r * VECTORS + 1u] = vec4<f32>(unpack2x16float(unit.z), unpack2x16float(unit.w));
-      }
+  // Splits share out what a list holds, not what it has room for.
+  let span = max(MIN_SPAN, (positions + workgroups.x - 1u) / workgroups.x);
+  let start = min(split * span, positions);
+  let end = min(start + span, positions);
+  if (start == end) {
+    let row = first_row + local;
+    if (local < ROWS && row < all_rows) {
+      part_statistics[part_row(split, batch, list_head, row)] = vec2<f32>(-3.4028234e38, 0.0);
     }
+    return;
   }
-  for (var i = 0u; i < ROWS * VECTORS; i++) { query[i] *= u.scale; }
+
+  let lane = local % LANES_PER_KEY;
+  let group = local / LANES_PER_KEY;
+  let kv_head = list_head * u.heads_per_list / u.group_size;
+  let k_head = u.k_offset + batch * u.k_batch_stride + kv_head * u.k_head_stride;
+  let v_head = u.v_offset + batch * u.v_batch_stride + kv_head * u.v_head_stride;
+  var query_0_0 = vec4<f32>(); var query_0_1 = vec4<f32>(); var query_1_0 = vec4<f32>(); var query_1_1 = vec4<f32>(); var query_2_0 = vec4<f32>(); var query_2_1 = vec4<f32>(); var query_3_0 = vec4<f32>(); var query_3_1 = vec4<f32>();
+  var acc_0_0 = vec4<f32>(); var acc_0_1 = vec4<f32>(); var acc_1_0 = vec4<f32>(); var acc_1_1 = vec4<f32>(); var acc_2_0 = vec4<f32>(); var acc_2_1 = vec4<f32>(); var acc_3_0 = vec4<f32>(); var acc_3_1 = vec4<f32>();
+  var row_max_0 = f32(); var row_max_1 = f32(); var row_max_2 = f32(); var row_max_3 = f32();
+  var row_sum_0 = f32(); var row_sum_1 = f32(); var row_sum_2 = f32(); var row_sum_3 = f32();
+  row_max_0 = -3.4028234e38;
+  row_max_1 = -3.4028234e38;
+  row_max_2 = -3.4028234e38;
+  row_max_3 = -3.4028234e38;
+  if (first_row + 0u < all_rows) {
+    let row = first_row + 0u;
+    let head = list_head * u.heads_per_list + row / u.query_length;
+    let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row % u.query_length * u.q_row_stride;
+    
+    let unit0 = q[at + lane];
+    let part0 = vec4<f32>(unpack2x16float(unit0.x), unpack2x16float(unit0.y));
+    let part1 = vec4<f32>(unpack2x16float(unit0.z), unpack2x16float(unit0.w));
+    query_0_0 = u.scale * part0;
+    query_0_1 = u.scale * part1;
+  }
+  if (first_row + 1u < all_rows) {
+    let row = first_row + 1u;
+    let head = list_head * u.heads_per_list + row / u.query_length;
+    let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row % u.query_length * u.q_row_stride;
+    
+    let unit0 = q[at + lane];
+    let part0 = vec4<f32>(unpack2x16float(unit0.x), unpack2x16float(unit0.y));
+    let part1 = vec4<f32>(unpack2x16float(unit0.z), unpack2x16float(unit0.w));
+    query_1_0 = u.scale * part0;
+    query_1_1 = u.scale * part1;
+  }
+  if (first_row + 2u < all_rows) {
+    let row = first_row + 2u;
+    let head = list_head * u.heads_per_list + row / u.query_length;
+    let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row % u.query_length * u.q_row_stride;
+    
+    let unit0 = q[at + lane];
+    let part0 = vec4<f32>(unpack2x16float(unit0.x), unpack2x16float(unit0.y));
+    let part1 = vec4<f32>(unpack2x16float(unit0.z), unpack2x16float(unit0.w));
+    query_2_0 = u.scale * part0;
+    query_2_1 = u.scale * part1;
+  }
+  if (first_row + 3u < all_rows) {
+    let row = first_row + 3u;
+    let head = list_head * u.heads_per_list + row / u.query_length;
+    let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row % u.query_length * u.q_row_stride;
+    
+    let unit0 = q[at + lane];
+    let part0 = vec4<f32>(unpack2x16float(unit0.x), unpack2x16float(unit0.y));
+    let part1 = vec4<f32>(unpack2x16float(unit0.z), unpack2x16float(unit0.w));
+    query_3_0 = u.scale * part0;
+    query_3_1 = u.scale * part1;
+  }
 
   for (var step = start; step < end; step += GROUPS * KEYS) {
-    var keys: array<u32, KEYS>;
-    var key_rows: array<u32, KEYS>;
-    var inside: array<bool, KEYS>;
-    var k_row: array<vec4<f32>, KEYS * VECTORS>;
-    var v_row: array<vec4<f32>, KEYS * VECTORS>;
-    for (var j = 0u; j < KEYS; j++) {
-      let position = step + group * KEYS + j;
-      if (position < end) { keys[j] = key_at(position, first, list_row); }
-      inside[j] = position < end && keys[j] < key_length;
-      keys[j] = select(0u, keys[j], inside[j]);
-      key_rows[j] = row_of(keys[j], batch);
+    var key_row_0 = u32(); var key_row_1 = u32();
+    var inside_0 = bool(); var inside_1 = bool();
+    var k_unit_0_0 = vec4<u32>(); var k_unit_1_0 = vec4<u32>();
+    var v_unit_0_0 = vec4<u32>(); var v_unit_1_0 = vec4<u32>();
+    var score_0_0 = f32(); var score_0_1 = f32(); var score_0_2 = f32(); var score_0_3 = f32(); var score_1_0 = f32(); var score_1_1 = f32(); var score_1_2 = f32(); var score_1_3 = f32();
+
+    {
+      let position = step + group * KEYS + 0u;
+      var found = 0u;
+      if (position < end) { found = key_at(position, first, list_row); }
+      inside_0 = position < end && found < key_length;
+      
+      
+      key_row_0 = select(0u, found, inside_0);
     }
-    for (var j = 0u; j < KEYS; j++) {
-      let unit0 = k[k_head + key_rows[j] * u.k_row_stride + min(lane + 0u, UNITS - 1u)];
-      k_row[j * VECTORS + 0u] = vec4<f32>(unpack2x16float(unit0.x), unpack2x16float(unit0.y));
-      k_row[j * VECTORS + 1u] = vec4<f32>(unpack2x16float(unit0.z), unpack2x16float(unit0.w));
-      if (!inside[j] || lane + 0u >= UNITS) { k_row[j * VECTORS + 0u] = vec4<f32>(); k_row[j * VECTORS + 1u] = vec4<f32>(); }
+    {
+      let position = step + group * KEYS + 1u;
+      var found = 0u;
+      if (position < end) { found = key_at(position, first, list_row); }
+      inside_1 = position < end && found < key_length;
+      
+      
+      key_row_1 = select(0u, found, inside_1);
     }
-    var scores: array<f32, PRODUCTS>;
-    for (var j = 0u; j < KEYS; j++) {
-      for (var r = 0u; r < ROWS; r++) {
-        var score = 0.0;
-        for (var i = 0u; i < VECTORS; i++) { score += dot(query[r * VECTORS + i], k_row[j * VECTORS + i]); }
-        scores[j * ROWS + r] = score;
-      }
+    k_unit_0_0 = k[k_head + key_row_0 * u.k_row_stride + lane];
+    v_unit_0_0 = select(vec4<u32>(), v[v_head + key_row_0 * u.v_row_stride + lane], inside_0);
+    k_unit_1_0 = k[k_head + key_row_1 * u.k_row_stride + lane];
+    v_unit_1_0 = select(vec4<u32>(), v[v_head + key_row_1 * u.v_row_stride + lane], inside_1);
+    {
+      let k0 = vec4<f32>(unpack2x16float(k_unit_0_0.x), unpack2x16float(k_unit_0_0.y));
+      let k1 = vec4<f32>(unpack2x16float(k_unit_0_0.z), unpack2x16float(k_unit_0_0.w));
+      score_0_0 = dot(query_0_0, k0) + dot(query_0_1, k1);
+      score_0_1 = dot(query_1_0, k0) + dot(query_1_1, k1);
+      score_0_2 = dot(query_2_0, k0) + dot(query_2_1, k1);
+      score_0_3 = dot(query_3_0, k0) + dot(query_3_1, k1);
+    }
+    {
+      let k0 = vec4<f32>(unpack2x16float(k_unit_1_0.x), unpack2x16float(k_unit_1_0.y));
+      let k1 = vec4<f32>(unpack2x16float(k_unit_1_0.z), unpack2x16float(k_unit_1_0.w));
+      score_1_0 = dot(query_0_0, k0) + dot(query_0_1, k1);
+      score_1_1 = dot(query_1_0, k0) + dot(query_1_1, k1);
+      score_1_2 = dot(query_2_0, k0) + dot(query_2_1, k1);
+      score_1_3 = dot(query_3_0, k0) + dot(query_3_1, k1);
     }
     workgroupBarrier();
-    for (var product = 0u; product < PRODUCTS; product++) { products[product * LANES + local] = scores[product]; }
+    products[(0u * ROWS + 0u) * LANES + local] = score_0_0;
+    products[(0u * ROWS + 1u) * LANES + local] = score_0_1;
+    products[(0u * ROWS + 2u) * LANES + local] = score_0_2;
+    products[(0u * ROWS + 3u) * LANES + local] = score_0_3;
+    products[(1u * ROWS + 0u) * LANES + local] = score_1_0;
+    products[(1u * ROWS + 1u) * LANES + local] = score_1_1;
+    products[(1u * ROWS + 2u) * LANES + local] = score_1_2;
+    products[(1u * ROWS + 3u) * LANES + local] = score_1_3;
     workgroupBarrier();
-    for (var product = lane; product < PRODUCTS; product += LANES_PER_KEY) {
+    for (var product = lane; product < KEYS * ROWS; product += LANES_PER_KEY) {
       var sum = 0.0;
       for (var i = 0u; i < LANES_PER_KEY; i++) { sum += products[product * LANES + group * LANES_PER_KEY + i]; }
-      sums[group * PRODUCTS + product] = sum;
+      sums[group * KEYS * ROWS + product] = sum;
     }
     workgroupBarrier();
-    for (var product = 0u; product < PRODUCTS; product++) { scores[product] = sums[group * PRODUCTS + product]; }
-    for (var j = 0u; j < KEYS; j++) {
-      let value0 = v[v_head + key_rows[j] * u.v_row_stride + min(lane + 0u, UNITS - 1u)];
-      v_row[j * VECTORS + 0u] = vec4<f32>(unpack2x16float(value0.x), unpack2x16float(value0.y));
-      v_row[j * VECTORS + 1u] = vec4<f32>(unpack2x16float(value0.z), unpack2x16float(value0.w));
-      if (!inside[j] || lane + 0u >= UNITS) { v_row[j * VECTORS + 0u] = vec4<f32>(); v_row[j * VECTORS + 1u] = vec4<f32>(); }
-    }
-    for (var r = 0u; r < ROWS; r++) {
+    score_0_0 = sums[(group * KEYS + 0u) * ROWS + 0u];
+    score_0_1 = sums[(group * KEYS + 0u) * ROWS + 1u];
+    score_0_2 = sums[(group * KEYS + 0u) * ROWS + 2u];
+    score_0_3 = sums[(group * KEYS + 0u) * ROWS + 3u];
+    score_1_0 = sums[(group * KEYS + 1u) * ROWS + 0u];
+    score_1_1 = sums[(group * KEYS + 1u) * ROWS + 1u];
+    score_1_2 = sums[(group * KEYS + 1u) * ROWS + 2u];
+    score_1_3 = sums[(group * KEYS + 1u) * ROWS + 3u];
+    {
       var top = -3.4028234e38;
-      for (var j = 0u; j < KEYS; j++) {
-        if (inside[j] && keys[j] < row_end[r]) { top = max(top, scores[j * ROWS + r]); }
+      if (inside_0) { top = max(top, score_0_0); }
+    if (inside_1) { top = max(top, score_1_0); }
+      if (top > row_max_0) {
+        let rescale = exp2(max(row_max_0 - top, -1000.0));
+        row_max_0 = top;
+        row_sum_0 *= rescale;
+        acc_0_0 *= rescale;
+    acc_0_1 *= rescale;
       }
-      if (top > row_max[r]) {
-        // The difference may overflow on huge logits; any number below −126 gives the same 0.
-        let rescale = exp2(max(row_max[r] - top, -1000.0));
-        row_max[r] = top;
-        row_sum[r] *= rescale;
-        for (var i = 0u; i < VECTORS; i++) { acc[r * VECTORS + i] *= rescale; }
+      score_0_0 = select(0.0, exp2(score_0_0 - row_max_0), inside_0);
+    row_sum_0 += score_0_0;
+    score_1_0 = select(0.0, exp2(score_1_0 - row_max_0), inside_1);
+    row_sum_0 += score_1_0;
+    }
+    {
+      var top = -3.4028234e38;
+      if (inside_0) { top = max(top, score_0_1); }
+    if (inside_1) { top = max(top, score_1_1); }
+      if (top > row_max_1) {
+        let rescale = exp2(max(row_max_1 - top, -1000.0));
+        row_max_1 = top;
+        row_sum_1 *= rescale;
+        acc_1_0 *= rescale;
+    acc_1_1 *= rescale;
       }
-      for (var j = 0u; j < KEYS; j++) {
-        // A key that this row does not see adds nothing, also where its value is NaN.
-        if (inside[j] && keys[j] < row_end[r]) {
-          let weight = exp2(scores[j * ROWS + r] - row_max[r]);
-          row_sum[r] += weight;
-          for (var i = 0u; i < VECTORS; i++) { acc[r * VECTORS + i] += weight * v_row[j * VECTORS + i]; }
-        }
+      score_0_1 = select(0.0, exp2(score_0_1 - row_max_1), inside_0);
+    row_sum_1 += score_0_1;
+    score_1_1 = select(0.0, exp2(score_1_1 - row_max_1), inside_1);
+    row_sum_1 += score_1_1;
+    }
+    {
+      var top = -3.4028234e38;
+      if (inside_0) { top = max(top, score_0_2); }
+    if (inside_1) { top = max(top, score_1_2); }
+      if (top > row_max_2) {
+        let rescale = exp2(max(row_max_2 - top, -1000.0));
+        row_max_2 = top;
+        row_sum_2 *= rescale;
+        acc_2_0 *= rescale;
+    acc_2_1 *= rescale;
       }
+      score_0_2 = select(0.0, exp2(score_0_2 - row_max_2), inside_0);
+    row_sum_2 += score_0_2;
+    score_1_2 = select(0.0, exp2(score_1_2 - row_max_2), inside_1);
+    row_sum_2 += score_1_2;
+    }
+    {
+      var top = -3.4028234e38;
+      if (inside_0) { top = max(top, score_0_3); }
+    if (inside_1) { top = max(top, score_1_3); }
+      if (top > row_max_3) {
+        let rescale = exp2(max(row_max_3 - top, -1000.0));
+        row_max_3 = top;
+        row_sum_3 *= rescale;
+        acc_3_0 *= rescale;
+    acc_3_1 *= rescale;
+      }
+      score_0_3 = select(0.0, exp2(score_0_3 - row_max_3), inside_0);
+    row_sum_3 += score_0_3;
+    score_1_3 = select(0.0, exp2(score_1_3 - row_max_3), inside_1);
+    row_sum_3 += score_1_3;
+    }
+    {
+      let v0 = vec4<f32>(unpack2x16float(v_unit_0_0.x), unpack2x16float(v_unit_0_0.y));
+      let v1 = vec4<f32>(unpack2x16float(v_unit_0_0.z), unpack2x16float(v_unit_0_0.w));
+      acc_0_0 += score_0_0 * v0; acc_0_1 += score_0_0 * v1;
+      acc_1_0 += score_0_1 * v0; acc_1_1 += score_0_1 * v1;
+      acc_2_0 += score_0_2 * v0; acc_2_1 += score_0_2 * v1;
+      acc_3_0 += score_0_3 * v0; acc_3_1 += score_0_3 * v1;
+    }
+    {
+      let v0 = vec4<f32>(unpack2x16float(v_unit_1_0.x), unpack2x16float(v_unit_1_0.y));
+      let v1 = vec4<f32>(unpack2x16float(v_unit_1_0.z), unpack2x16float(v_unit_1_0.w));
+      acc_0_0 += score_1_0 * v0; acc_0_1 += score_1_0 * v1;
+      acc_1_0 += score_1_1 * v0; acc_1_1 += score_1_1 * v1;
+      acc_2_0 += score_1_2 * v0; acc_2_1 += score_1_2 * v1;
+      acc_3_0 += score_1_3 * v0; acc_3_1 += score_1_3 * v1;
     }
   }
-  for (var r = 0u; r < ROWS; r++) {
+  
+  {
+    
     workgroupBarrier();
-    if (lane == 0u) {
-      maxima[group] = row_max[r];
-      sums_of_rows[group] = row_sum[r];
+    if (local % LANES_PER_SHARE < LANES_PER_KEY) {
+      let share = local / LANES_PER_SHARE;
+      if (lane == 0u) { statistics[share] = vec2<f32>(row_max_0, row_sum_0); }
+      merged[share * VECTORS + (lane) * 2u + 0u] = acc_0_0; merged[share * VECTORS + (lane) * 2u + 1u] = acc_0_1;
     }
-    for (var i = 0u; i < VECTORS; i++) { merged[i * LANES + local] = acc[r * VECTORS + i]; }
     workgroupBarrier();
-    write_row(batch, list_head, first_row + r, workgroup.x, local);
+    write_row(split, batch, list_head, first_row + 0u, local);
+  }
+  {
+    
+    workgroupBarrier();
+    if (local % LANES_PER_SHARE < LANES_PER_KEY) {
+      let share = local / LANES_PER_SHARE;
+      if (lane == 0u) { statistics[share] = vec2<f32>(row_max_1, row_sum_1); }
+      merged[share * VECTORS + (lane) * 2u + 0u] = acc_1_0; merged[share * VECTORS + (lane) * 2u + 1u] = acc_1_1;
+    }
+    workgroupBarrier();
+    write_row(split, batch, list_head, first_row + 1u, local);
+  }
+  {
+    
+    workgroupBarrier();
+    if (local % LANES_PER_SHARE < LANES_PER_KEY) {
+      let share = local / LANES_PER_SHARE;
+      if (lane == 0u) { statistics[share] = vec2<f32>(row_max_2, row_sum_2); }
+      merged[share * VECTORS + (lane) * 2u + 0u] = acc_2_0; merged[share * VECTORS + (lane) * 2u + 1u] = acc_2_1;
+    }
+    workgroupBarrier();
+    write_row(split, batch, list_head, first_row + 2u, local);
+  }
+  {
+    
+    workgroupBarrier();
+    if (local % LANES_PER_SHARE < LANES_PER_KEY) {
+      let share = local / LANES_PER_SHARE;
+      if (lane == 0u) { statistics[share] = vec2<f32>(row_max_3, row_sum_3); }
+      merged[share * VECTORS + (lane) * 2u + 0u] = acc_3_0; merged[share * VECTORS + (lane) * 2u + 1u] = acc_3_1;
+    }
+    workgroupBarrier();
+    write_row(split, batch, list_head, first_row + 3u, local);
   }
 }

@@ -8,7 +8,8 @@ import { mergeReference } from './reference.js'
 
 let runtime: Runtime
 beforeAll(async () => {
-  runtime = await createRuntime()
+  // As on a GPU: parts are then shared out between invocations.
+  runtime = await createRuntime({ software: false })
 })
 afterAll(() => runtime.dispose())
 

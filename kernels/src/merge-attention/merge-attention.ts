@@ -8,7 +8,7 @@ import {
 } from '@sparse-attention/core'
 import { bindContiguous, bindTensor } from '../shared/bind.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
-import { emitMergeAttention, mergeAttentionUniforms, mergeSlots, PARTS_AT_ONCE } from './emit.js'
+import { emitMergeAttention, mergeAttentionUniforms, mergeSlots, slotsFor } from './emit.js'
 
 /** Results of attention over P disjoint sets of keys. */
 export interface AttentionParts {
@@ -42,13 +42,14 @@ export async function mergeAttention(
   { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
   statistics: 'lse' | 'max-sum' = 'lse',
 ): Promise<MergeAttention> {
+  const shared = !runtime.software
   const slots = mergeSlots({ dtype, headDim })
-  const kernel = await runtime.kernel(emitMergeAttention({ dtype, headDim, statistics }))
+  const kernel = await runtime.kernel(emitMergeAttention({ dtype, headDim, statistics, shared }))
   return (parts, out, lse) => {
     const [batch, heads, queryLength] = out.shape as [number, number, number, number]
     const rows = batch * heads * queryLength
     const bound = bindTensor(out)
-    const slotsPerRow = Math.min(slots, Math.max(1, Math.ceil(parts.count / PARTS_AT_ONCE)))
+    const slotsPerRow = shared ? slotsFor(parts.count, slots) : 1
     const uniforms = packUniforms(mergeAttentionUniforms, {
       ...addressValues('out', bound),
       heads,

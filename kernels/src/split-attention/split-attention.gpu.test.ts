@@ -32,7 +32,7 @@ interface Case {
   readonly lists?: { readonly heads: number; readonly width: number }
 }
 
-async function check(c: Case): Promise<void> {
+async function check(c: Case, runtime: Runtime): Promise<void> {
   const inputs = makeInputs(c.inputs ?? 'gaussian', c, c.dtype, 5)
   const scale = c.inputs === 'f16-extremes' ? 0.25 : 1 / Math.sqrt(c.headDim)
   using frame = testFrame(runtime, c, inputs, { dtype: c.dtype, causal: c.causal, scale })
@@ -95,7 +95,7 @@ describe('dense', () => {
     { inputs: 'huge-logits' },
     { inputs: 'f16-extremes', headDim: 128 },
     { inputs: 'identical-keys', dtype: 'f32', causal: false },
-  ])('%o', (given) => check({ ...one, ...given }))
+  ])('%o', (given) => check({ ...one, ...given }, runtime))
 })
 
 describe('over lists', () => {
@@ -103,7 +103,43 @@ describe('over lists', () => {
     { lists: { heads: 2, width: 16 } },
     { lists: { heads: 4, width: 64 }, dtype: 'f32', queryLength: 3 },
     { lists: { heads: 2, width: 5 }, queryLength: 4, queryHeads: 8, causal: false, headDim: 96 },
-  ])('%o', (given) => check({ ...one, ...given }))
+  ])('%o', (given) => check({ ...one, ...given }, runtime))
+})
+
+describe('as on a GPU: unrolled, with kernels for a single query', () => {
+  let gpu: Runtime
+  beforeAll(async () => {
+    gpu = await createRuntime({ software: false })
+  })
+  afterAll(() => gpu.dispose())
+
+  const cases: Partial<Case>[] = [
+    { queryHeads: 8, keyLength: 1500 },
+    { queryHeads: 8, lists: { heads: 2, width: 16 } },
+    { queryHeads: 8, lists: { heads: 8, width: 16 } }, // a list for each query head
+    { queryHeads: 8, queryLength: 3, inputs: 'huge-logits' },
+  ]
+  test.each(cases)('%o', (given) => check({ ...one, ...given }, gpu))
+
+  // Where only half precision keeps a device from the tier f16, its kernels still compute with packed halves.
+  test.each([...cases, { headDim: 24, dtype: 'f32', inputs: 'huge-logits', queryLength: 1 } as const])(
+    'with shuffles: %o',
+    async (given) => {
+      if (!gpu.device.features.has('subgroups')) return console.log('skipped: no feature `subgroups`')
+      const shuffling = Object.assign(Object.create(null) as Runtime, {
+        tier: 'f16',
+        software: false,
+        subgroupMinSize: gpu.subgroupMinSize,
+        uniforms: gpu.uniforms,
+        device: gpu.device,
+        tensor: gpu.tensor.bind(gpu),
+        kernel: gpu.kernel.bind(gpu),
+        read: gpu.read.bind(gpu),
+        idle: gpu.idle.bind(gpu),
+      })
+      await check({ ...one, ...given }, shuffling)
+    },
+  )
 })
 
 test('NaN in a key or a value stays within the rows that see it', async () => {

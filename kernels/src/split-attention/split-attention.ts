@@ -16,12 +16,11 @@ import { bindTensor } from '../shared/bind.js'
 import { checkWords } from '../shared/check.js'
 import { stripeListValues } from '../shared/stripe-lists.js'
 import { packUniforms } from '../shared/uniforms.js'
-import { emitSplitAttention, splitAttentionUniforms, splitTiling } from './emit.js'
+import { emitSplitAttention, type SplitAttentionOptions, splitAttentionUniforms } from './emit.js'
+import { MIN_SPAN, splitTiling } from './tiling.js'
 
-/** Workgroups that fill a large GPU, and the spans between which a split pays for its merge. */
-const TARGET_WORKGROUPS = 768
-const MIN_SPAN = 128
-const MAX_SPAN = 2048
+/** Workgroups that fill a large GPU: more would only be more to merge. */
+const TARGET_WORKGROUPS = 528
 
 /** Where the keys of each sequence lie in pools that all sequences share. */
 export interface PageTable {
@@ -76,16 +75,15 @@ export async function splitAttention(
 ): Promise<(frame: AttentionFrame, plan: PlanData, pages?: PageTable) => readonly Dispatch[]> {
   if (paged) checkPageSize(paged.pageSize)
   const { dtype, headDim, causal } = config
-  const options = {
-    dtype,
-    headDim,
-    causal,
-    ...paged,
-    ...(runtime.tier !== 'portable' && { subgroupSize: runtime.subgroupMinSize }),
-  }
-  const { rows: rowsPerWorkgroup } = splitTiling(options)
-  const [kernel, merge] = await Promise.all([
-    runtime.kernel(emitSplitAttention(options)),
+  const subgroupSize = runtime.tier === 'portable' ? undefined : runtime.subgroupMinSize
+  const options = { dtype, headDim, causal, ...paged, ...(subgroupSize !== undefined && { subgroupSize }) }
+  const [kernels, merge] = await Promise.all([
+    Promise.all(
+      splitForms(runtime, config).map(async (form) => ({
+        ...form,
+        kernel: await runtime.kernel(emitSplitAttention({ ...options, ...form })),
+      })),
+    ),
     mergeAttention(runtime, { dtype, headDim }, 'max-sum'),
   ])
   return (frame, plan, pages) => {
@@ -93,16 +91,20 @@ export async function splitAttention(
     const stripes = stripePlan(plan, frame)
     const listHeads = stripes?.heads ?? frame.kvHeads
     const headsPerList = frame.queryHeads / listHeads
-    const rowChunks = Math.ceil((headsPerList * frame.queryLength) / rowsPerWorkgroup)
+    const listRows = headsPerList * frame.queryLength
+    const { kernel, rows } = chooseForm(kernels, frame.queryLength, listRows)
+    const rowChunks = Math.ceil(listRows / rows)
     const lists = stripes?.lists ?? [{ width: 1, capacity: frame.keyLength }]
     // Stripes are disjoint, so they hold the keys at most once, and one of each list may reach past the last.
     const positions = Math.min(
       lists.reduce((sum, { width }) => sum + width - 1, frame.keyLength),
       lists.reduce((sum, { width, capacity }) => sum + width * capacity, 0),
     )
-    const workgroupRows = listHeads * frame.batch * rowChunks
-    const span = clamp(Math.ceil((positions * workgroupRows) / TARGET_WORKGROUPS), MIN_SPAN, MAX_SPAN)
-    const splits = Math.max(1, Math.ceil(positions / span)) // one without a key says so to the merge
+    const splits = clamp(
+      Math.floor(TARGET_WORKGROUPS / (listHeads * frame.batch * rowChunks)),
+      1,
+      Math.max(1, Math.ceil(positions / MIN_SPAN)),
+    )
     const q = bindTensor(frame.q)
     const k = bindTensor(frame.k)
     const v = bindTensor(frame.v)
@@ -114,7 +116,6 @@ export async function splitAttention(
     }
     const uniforms = packUniforms(splitAttentionUniforms, {
       ...attentionCallValues(frame, { q, k, v }, stripes === undefined),
-      span,
       heads_per_list: headsPerList,
       row_chunks: rowChunks,
       batch: frame.batch,
@@ -156,6 +157,34 @@ function stripePlan(plan: PlanData, frame: AttentionFrame): StripePlanData | und
     fix: 'Use a stripe plan with one block of queries and at least as many heads as there are KV heads, or flash attention.',
     where: 'plan',
   })
+}
+
+/** What is compiled: on GPUs a kernel for the rows of one query, of one head too, and one for several queries. */
+function splitForms(
+  runtime: Runtime,
+  { dtype, headDim, queryHeads, kvHeads }: Required<AttentionConfig>,
+): Pick<SplitAttentionOptions, 'rows' | 'singleQuery' | 'unroll'>[] {
+  const subgroupSize = runtime.tier === 'portable' ? undefined : runtime.subgroupMinSize
+  const { maxRows } = splitTiling(dtype, headDim, subgroupSize)
+  const several = { rows: maxRows, singleQuery: false, unroll: !runtime.software }
+  if (runtime.software) return [several]
+  const group = queryHeads / kvHeads
+  // Powers of two, whose weights the lanes of a key can share out.
+  const ofGroup = Math.min(maxRows, 2 ** Math.ceil(Math.log2(group)))
+  return [...[...new Set([1, ofGroup])].map((rows) => ({ rows, singleQuery: true, unroll: true })), several]
+}
+
+/** The kernel with the fewest rows that takes all at once, else the one that takes most. */
+function chooseForm<Form extends Pick<SplitAttentionOptions, 'rows' | 'singleQuery'>>(
+  forms: readonly Form[],
+  queryLength: number,
+  rows: number,
+): Form {
+  const fit = forms.filter((form) => !form.singleQuery || queryLength === 1)
+  const enough = fit.filter((form) => form.rows >= rows)
+  return enough.length > 0
+    ? enough.reduce((a, b) => (b.rows < a.rows ? b : a))
+    : fit.reduce((a, b) => (b.rows > a.rows ? b : a))
 }
 
 function checkPageSize(pageSize: number): void {

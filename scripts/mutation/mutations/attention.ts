@@ -123,8 +123,8 @@ export const attention: readonly Mutation[] = [
     id: 'split-without-last-key',
     mistake: 'Attention split over the keys leaves out the last key of each part.',
     file: 'kernels/src/split-attention/emit.ts',
-    find: 'let end = min(start + u.span, positions);',
-    replace: 'let end = min(start + u.span - 1u, positions);',
+    find: 'let end = min(start + span, positions);',
+    replace: 'let end = min(start + span - 1u, positions);',
     caughtBy: { file: 'kernels/src/split-attention/split-attention.gpu.test.ts', name: 'over lists' },
   },
   {
