@@ -35,7 +35,7 @@ export { type Clustering, type KMeans, type KMeansOptions, kMeans } from './k-me
 export { type NearestCentroid, nearestCentroid } from './k-means/nearest-centroid.js'
 export { type ListToBitmap, listToBitmap } from './list-to-bitmap/list-to-bitmap.js'
 export { type ListTokens, listTokens } from './list-tokens/list-tokens.js'
-export type { ListedKeys } from './listed-scores/emit.js'
+export type { ListedKeys } from './listed-scores/listed-keys.js'
 export { type ListedScores, listedScores } from './listed-scores/listed-scores.js'
 export { type AttentionParts, type MergeAttention, mergeAttention } from './merge-attention/merge-attention.js'
 export { methods } from './methods.js'
@@ -65,16 +65,17 @@ export { type RowStatistics, rowStatistics, type ScoreRows } from './row-statist
 export { type SampledScores, sampledScores } from './sampled-scores/sampled-scores.js'
 export { type SampledWeights, sampledWeights } from './sampled-weights/sampled-weights.js'
 export { type RowGroups, type SegmentedMean, segmentedMean } from './segmented-mean/segmented-mean.js'
-export { type HeadLists, type SelectLists, type SelectListsOptions, selectLists } from './select-lists/select-lists.js'
-export { type SelectPages, selectPages } from './select-pages/select-pages.js'
 export {
-  type SelectTopK,
-  type SelectTopKKernelOptions,
-  selectTopK,
+  type HeadLists,
+  type ListChoice,
+  type SelectLists,
+  selectLists,
   type TopKPerHead,
-} from './select-top-k/select-top-k.js'
+} from './select-lists/select-lists.js'
+export { type SelectPages, selectPages } from './select-pages/select-pages.js'
+export { type SelectTopK, selectTopK } from './select-top-k/select-top-k.js'
 export { type SelectTopP, selectTopP } from './select-top-p/select-top-p.js'
-export { entryPlan, newBlockPlan } from './shared/block-plan.js'
+export { newBlockPlan } from './shared/block-plan.js'
 export type { SelectedLists } from './shared/pages.js'
 export { type HeadRange, headRanges, type RowSource, type SampledRows } from './shared/sampled-rows.js'
 export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'

@@ -26,6 +26,7 @@ import { emitSortKeys } from './radix-sort/emit.js'
 import { emitRowStatistics } from './row-statistics/emit.js'
 import { emitSampledScores } from './sampled-scores/emit.js'
 import { emitSegmentedMean } from './segmented-mean/emit.js'
+import { emitSelectLists } from './select-lists/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
 import { emitSplitAttention } from './split-attention/emit.js'
@@ -52,7 +53,7 @@ const examples: Record<string, KernelSource> = {
   'block-weights.portable': emitBlockWeights({ causal: true, stride: 16, block: 128 }),
   'block-pool.portable': emitBlockPool({ ...half, mode: 'mean' }),
   'select-top-p.portable': emitSelectTopP(true),
-  'select-top-k.portable': emitSelectTopK({ causal: true, invocations: 64, perHead: false }),
+  'select-top-k.portable': emitSelectTopK(true),
   'vertical-slash-index.portable': emitVerticalSlashIndex(),
   'sort-scatter.portable': emitSortScatter({ moves: 'order' }),
   'nearest-centroid.portable': emitNearestCentroid(half),
@@ -88,7 +89,7 @@ test('kernels fit the default limits of WebGPU', () => {
     emitBitmapToList(),
     emitListToBitmap(),
     emitDispatchArguments(),
-    emitSelectTopK({ causal: false, invocations: 256, perHead: true }),
+    emitSelectLists(),
     emitColumnSums(),
     emitDiagonalSums('given'),
     ...heads.flatMap((headDim) => [

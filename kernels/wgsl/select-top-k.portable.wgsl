@@ -15,8 +15,6 @@ struct Uniforms {
   key_blocks: u32,
   words: u32,
   top_k: u32,
-  first_k: u32,
-  table_heads: u32,
   first_row: u32,
   rows: u32,
 }
@@ -64,8 +62,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   forced = 0u;
   for (var i = 0u; i < 64u; i++) { forced += counts[i]; }
   // Blocks to add: the others, as far as there is room.
-  let top_k = u.top_k;
-  let wanted = min(top_k - min(forced, top_k), visible - min(forced, visible));
+  let wanted = min(u.top_k - min(forced, u.top_k), visible - min(forced, visible));
 
   // The key of the wanted-th of the others, and how many of them are above it.
   var cut = 0u;

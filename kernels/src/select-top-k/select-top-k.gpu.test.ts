@@ -3,9 +3,8 @@ import { createRandom, makeInputs } from '@sparse-attention/testing'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { forcedBlocks } from '../forced-blocks/forced-blocks.js'
 import { forcedBlockReference } from '../forced-blocks/reference.js'
-import { entryPlan, newBlockPlan } from '../shared/block-plan.js'
+import { newBlockPlan } from '../shared/block-plan.js'
 import { testFrame } from '../shared/test-frame.js'
-import { testMemory } from '../shared/test-memory.js'
 import { selectTopKReference } from './reference.js'
 import { selectTopK } from './select-top-k.js'
 
@@ -99,58 +98,5 @@ describe('top-k selection', () => {
   test('rows that see nothing stay empty', async () => {
     const counts = await check({ keyLength: 70, causal: true, topK: 1, score: gaussian })
     expect(counts.slice(0, 4)).toEqual([0, 0, 1, 2])
-  })
-
-  test.each([64, 256] as const)(
-    'rows of any entries, the first of them forced, by workgroups of %i',
-    async (invocations) => {
-      const [force, select] = await Promise.all([
-        forcedBlocks(runtime, false, { sinkBlocks: 30, diagonal: false }),
-        selectTopK(runtime, false, { invocations }),
-      ])
-      for (const [length, topK] of [
-        [5000, 700],
-        [5000, 20],
-        [333, 333],
-        [10, 40],
-      ] as const) {
-        // Weights of a softmax: most share their first digits, a third are equal.
-        const scores = Float32Array.from({ length: 2 * length }, (_, i) =>
-          i % 3 === 0 ? 0.25 : Math.exp(random.gaussian() - 3),
-        )
-        using memory = testMemory(runtime)
-        const words = Math.ceil(length / 32)
-        const plan = entryPlan(2, length, memory.words(2 * words))
-        const chunk = { firstRow: 0, rows: 1, columns: length }
-        await memory.submit([force(plan), select(plan, chunk, memory.words(scores), topK)])
-        const bits = await memory.read(plan.bitmap)
-        for (const h of [0, 1]) {
-          const row = scores.subarray(h * length, (h + 1) * length)
-          const forced = Array.from(row, (_, c) => c < 30)
-          const actual = Array.from(row, (_, c) => ((bits[h * words + (c >> 5)]! >>> (c & 31)) & 1) === 1)
-          expect(actual, `head ${h}, ${topK} of ${length}`).toEqual(selectTopKReference(row, forced, topK))
-        }
-      }
-    },
-  )
-
-  test('a k for each head, the same in every batch entry, rounded down; a number is refused then', async () => {
-    const select = await selectTopK(runtime, false, { perHead: true })
-    using memory = testMemory(runtime)
-    const plan = entryPlan(6, 100, memory.words(6 * 4))
-    const values = memory.words(Float32Array.of(99, 3.9, 0, 4194304))
-    const scores = memory.words(Float32Array.from({ length: 600 }, gaussian))
-    const chunk = { firstRow: 0, rows: 1, columns: 100 }
-    await memory.submit([select(plan, chunk, scores, { values, first: 1, heads: 3 })])
-    const bits = await memory.read(plan.bitmap)
-    const counts = Array.from({ length: 6 }, (_, h) => {
-      const words = [...bits.subarray(h * 4, (h + 1) * 4)]
-      return words.reduce((sum, word) => sum + word.toString(2).replaceAll('0', '').length, 0)
-    })
-    expect(counts).toEqual([3, 0, 100, 3, 0, 100])
-    const refusal = expect.objectContaining({ code: 'INVALID_ARGUMENT', where: 'topK' })
-    expect(() => select(plan, chunk, scores, 3)).toThrow(refusal)
-    const numbers = await selectTopK(runtime, false)
-    expect(() => numbers(plan, chunk, scores, { values, first: 0, heads: 3 })).toThrow(refusal)
   })
 })

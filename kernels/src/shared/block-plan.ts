@@ -1,10 +1,4 @@
-import {
-  type AttentionFrame,
-  type BlockPlanData,
-  type BufferSlice,
-  blockGrid,
-  planElements,
-} from '@sparse-attention/core'
+import { type AttentionFrame, type BlockPlanData, blockGrid, planElements } from '@sparse-attention/core'
 import type { blockGridUniforms } from './blocks.js'
 
 /** An unwritten block plan for a call, in the attention's own plan memory. */
@@ -12,17 +6,6 @@ export function newBlockPlan(frame: AttentionFrame, blockQ: number, blockK: numb
   const { batch, queryHeads, queryLength, keyLength, causal } = frame
   const form = { kind: 'block', batch, queryHeads, queryLength, keyLength, blockQ, blockK, causal } as const
   return { ...form, bitmap: frame.planBuffer(4 * planElements(form).bitmap) }
-}
-
-/**
- * Rows of entries of any meaning, such as the key columns or the offsets of each head, as the block plan of one query: what
- * forces and selects blocks then selects entries. Kernels for it are compiled for `causal: false`.
- *
- * @param bitmap u32[heads, ceil(length / 32)]
- */
-export function entryPlan(heads: number, length: number, bitmap: BufferSlice): BlockPlanData {
-  const geometry = { batch: 1, queryHeads: heads, queryLength: 1, keyLength: length, blockQ: 1, blockK: 1 }
-  return { kind: 'block', ...geometry, causal: false, bitmap }
 }
 
 export function blockGridValues(plan: BlockPlanData): Record<keyof typeof blockGridUniforms, number> {

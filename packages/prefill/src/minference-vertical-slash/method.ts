@@ -76,10 +76,9 @@ export const minferenceVerticalSlash: MethodFactory<MinferenceVerticalSlashOptio
 
     async create(runtime, config, { vertical, slash, sink, localWindow }) {
       const { queryHeads } = config
-      const [weigh, selectVerticals, selectSlashes, index, attend] = await Promise.all([
+      const [weigh, select, index, attend] = await Promise.all([
         sampledWeights(runtime, config, 'last'),
-        selectLists(runtime, { forced: sink, perHead: true }),
-        selectLists(runtime, { forced: localWindow, perHead: true }),
+        selectLists(runtime),
         verticalSlashIndex(runtime),
         flashAttention(runtime, config, { plan: 'stripe' }),
       ])
@@ -99,12 +98,16 @@ export const minferenceVerticalSlash: MethodFactory<MinferenceVerticalSlashOptio
           const rows = { count: Math.min(SAMPLED_ROWS, frame.queryLength) }
           const weights = weigh(frame, rows, columnWeights, diagonalWeights)
 
-          const ofHead = (table: typeof verticals, first: number) => ({ values: table.slice, first, heads: queryHeads })
-          const columns = selectVerticals(frame, shape, columnWeights, ofHead(verticals, verticalSizes), verticals.max)
-          const diagonals = selectSlashes(frame, shape, diagonalWeights, ofHead(slashes, slashSizes), slashes.max)
-          const plan = newVerticalSlashPlan(frame, columns.lists.capacity, diagonals.lists.capacity)
-          const convert = index(frame, plan, columns.lists, diagonals.lists)
-          return { plan, dispatches: [...weights, ...columns.dispatches, ...diagonals.dispatches, ...convert] }
+          const ofHead = ({ slice: values, max: most }: typeof verticals, first: number) => ({
+            ...{ values, first, heads: queryHeads, most },
+          })
+          const { lists, dispatch } = select(frame, shape, [
+            { scores: columnWeights, topK: ofHead(verticals, verticalSizes), forced: sink },
+            { scores: diagonalWeights, topK: ofHead(slashes, slashSizes), forced: localWindow },
+          ])
+          const [columns, diagonals] = lists
+          const plan = newVerticalSlashPlan(frame, columns!.capacity, diagonals!.capacity)
+          return { plan, dispatches: [...weights, dispatch, ...index(frame, plan, columns!, diagonals!)] }
         },
         attend,
         dispose() {
