@@ -91,7 +91,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       let unit_of_row = lane + n * LANES_PER_PAGE;
       if (unit_of_row >= UNITS) { continue; }
       var query: array<vec4<f32>, ${rows * vectors}>;
-      for (var r = 0u; r < min(ROWS, u.added - head); r++) {
+      for (var r = 0u; r < ROWS; r++) {
+        // Not left to the declaration: a driver was seen to keep what the round before had.
+        ${range(vectors)
+          .map((i) => `query[r * ${vectors}u + ${i}u] = vec4<f32>();`)
+          .join(' ')}
+        if (r >= u.added - head) { continue; }
         let unit = q[u.q_offset + sequence * u.q_batch_stride + (first_head + head + r) * u.q_head_stride + unit_of_row];
         ${indent(
           unpackUnit(
