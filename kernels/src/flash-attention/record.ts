@@ -212,8 +212,8 @@ function pieceRanges(
 }
 
 /**
- * Cuts the query rows so that a dispatch stays below the watchdog's patience, were the plan dense. All have about as much
- * to do: a small one at the end would leave a large GPU idle.
+ * Cuts the query rows so that a dispatch stays below the watchdog's patience, were the plan dense. As few as that allows,
+ * and all with about as much to do: a small one at the end would leave a large GPU idle.
  */
 function rowRanges(
   frame: AttentionFrame,
@@ -221,24 +221,28 @@ function rowRanges(
   rowBlocks: number,
   operationsPerDispatch: number,
 ): DispatchRange[] {
-  const all = operations(frame, rows, 0, rowBlocks)
-  const share = all / Math.ceil(all / operationsPerDispatch)
-  const ranges: DispatchRange[] = []
-  let end = rowBlocks
-  while (end > 0) {
-    let first = end - 1
-    const more = () =>
-      operations(frame, rows, first, end) < share && operations(frame, rows, first - 1, end) <= operationsPerDispatch
-    while (first > 0 && end - first < 65535 && more()) first--
-    ranges.push({
-      first,
-      rowBlocks: end - first,
-      workgroups: [end - first, frame.queryHeads, frame.batch],
-      cost: attendCost(frame, rows, first, end),
-    })
-    end = first
+  /** Ends of dispatches, from the last row on; the n-th stops where n shares are done. */
+  const cut = (share: number): number[] => {
+    const ends = [rowBlocks]
+    while (ends[ends.length - 1]! > 0) {
+      const end = ends[ends.length - 1]!
+      let first = end - 1
+      const more = () =>
+        operations(frame, rows, first, rowBlocks) < share * ends.length &&
+        operations(frame, rows, first - 1, end) <= operationsPerDispatch
+      while (first > 0 && end - first < 65535 && more()) first--
+      ends.push(first)
+    }
+    return ends
   }
-  return ranges
+  const fewest = cut(Number.POSITIVE_INFINITY).length - 1
+  const ends = cut(operations(frame, rows, 0, rowBlocks) / fewest)
+  return ends.slice(1).map((first, i) => ({
+    first,
+    rowBlocks: ends[i]! - first,
+    workgroups: [ends[i]! - first, frame.queryHeads, frame.batch],
+    cost: attendCost(frame, rows, first, ends[i]!),
+  }))
 }
 
 /** Query rows in row blocks [first, end). Of variable blocks there are more than rows fill. */
