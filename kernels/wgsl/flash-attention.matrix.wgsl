@@ -151,7 +151,7 @@ fn main(
   let live = row < end_row;
   let score_row = local % LANES / LANES_PER_ROW * SCORE_PITCH;
   let score_at = score_row + part * 4u;
-  let weight_at = score_row + 0u + part * 2u;
+  let weight_at = local % LANES / LANES_PER_ROW * 5u + 0u + part * 2u;
 
   // Keys before these ends are visible: to this row, to every row of the workgroup, to some row.
   let row_end = u32(clamp(i32(row) + u.query_offset + 1, 0, i32(u.key_length)));

@@ -4,7 +4,7 @@ import { indent } from '../../shared/wgsl.js'
 import { moduleHeader, rowEnd, storageBindings } from '../frame.js'
 import type { FlashAttentionOptions } from '../options.js'
 import { walks } from '../walk.js'
-import { LANES, type MatrixGeometry, matrixLayout, TILE_KEYS, workgroupBytes } from './geometry.js'
+import { LANES, type MatrixGeometry, matrixLayout, matrixMemories, TILE_KEYS, workgroupBytes } from './geometry.js'
 import { products } from './products.js'
 import { softmax } from './softmax.js'
 import { staging } from './staging.js'
@@ -36,13 +36,18 @@ export function emitMatrix({
   const options = { dtype: 'f16', headDim, causal, plan, pieces } as const
   const dialect = matrixDialect(subgroupMatrix)
   const layout = matrixLayout(headDim, geometry)
-  const { rows, subgroups, subgroupRows, lanesPerRow, units, tilePitch, scorePitch, vectors, weightUnit } = layout
+  const { rows, subgroups, subgroupRows, lanesPerRow, units, tilePitch, scorePitch, vectors } = layout
+  const { weightPitch, weightUnit, valueTiles } = layout
   const { M, N, K } = dialect.shape
   const walk = pieces ? pieceWalk : pulledWalks[plan]
   const work = pieces ? pieceWork : causal ? lateRowsFirst : rowsOfHeads
   const product = products(dialect, layout)
   const weights = softmax(dialect, layout, walk)
   const tiles = staging(dialect, layout, walk)
+
+  const scoresHold = `f32 [row][key]${valueTiles === 1 ? '; then f16 weights' : ''}`
+  const twoTiles = (text: string) => (valueTiles === 2 ? text : '')
+  const oneTile = (text: string) => (valueTiles === 1 ? text : '')
 
   const code = `\
 ${dialect.directives}
@@ -65,10 +70,10 @@ const TILE_PITCH = ${tilePitch}u; // units from row to row of a tile: odd, which
 const SCORE_PITCH = ${scorePitch}u;
 const NONE = 0x80000000u;
 
-${dialect.declare(layout.keys)}
-${dialect.declare(layout.values)}
-${dialect.declare(layout.scores, 'f32 [row][key]; then f16 weights')}
-var<workgroup> tainted: atomic<u32>; // bit k: key k of the tile has values that are not finite, staged as 0
+${matrixMemories(layout)
+  .map((memory) => dialect.declare(memory, memory === layout.scores ? scoresHold : undefined))
+  .join('\n')}
+var<workgroup> tainted: ${twoTiles('array<')}atomic<u32>${twoTiles(', 2>')}; // bit k: key k of the tile has values that are not finite, staged as 0
 var<workgroup> outgrown: atomic<u32>; // 1: weights of some row would no longer fit f16
 
 ${walk.declarations}
@@ -115,7 +120,7 @@ fn main(
   let live = row < end_row;
   let score_row = local % LANES / LANES_PER_ROW * SCORE_PITCH;
   let score_at = score_row + part * ${vectors}u;
-  let weight_at = score_row + ${weightUnit}u + part * ${vectors / 2}u;
+  let weight_at = local % LANES / LANES_PER_ROW * ${weightPitch}u + ${weightUnit}u + part * ${vectors / 2}u;
 
   // Keys before these ends are visible: to this row, to every row of the workgroup, to some row.
   let row_end = ${rowEnd(options, 'row')};
@@ -139,7 +144,7 @@ fn main(
   var row_sum = 0.0;
   var row_tainted = false;
 
-  ${indent(walk.start, 2)}
+  ${indent(walk.start, 2)}${twoTiles('\n  var stage = 1u; // which of the two tiles of values is the present one')}
   {
     ${indent(tiles.fetch, 4)}
     ${indent(tiles.putKeys, 4)}
@@ -148,14 +153,14 @@ fn main(
   workgroupBarrier();
   while (walk.tile != NONE) {
     let now = walk;
-    ${indent(walk.advance, 4)}
+    ${indent(walk.advance, 4)}${twoTiles('\n    stage = 1u - stage;')}
     ${indent(tiles.fetch, 4)}
 
     ${indent(product.scores, 4)}
     workgroupBarrier();
 
     ${indent(weights.weigh, 4)}
-    ${indent(tiles.putKeys, 4)}
+    ${indent(tiles.putKeys, 4)}${twoTiles(`\n    ${indent(tiles.putValues, 4)}`)}
 
     // Rare. Waits for all weights and the next keys in any case.
     if (workgroupUniformLoad(&outgrown) != 0u) {
@@ -166,11 +171,9 @@ fn main(
       workgroupBarrier();
     }
     row_sum += sum;
-    if (local == 0u) { atomicStore(&tainted, 0u); }
+    if (local == 0u) { atomicStore(&tainted${twoTiles('[stage]')}, 0u); }
 
-    ${indent(product.values, 4)}
-    workgroupBarrier();
-    ${indent(tiles.putValues, 4)}
+    ${indent(product.values, 4)}${oneTile(`\n    workgroupBarrier();\n    ${indent(tiles.putValues, 4)}`)}
   }
 
   let empty = row_sum == 0.0;

@@ -30,7 +30,7 @@ const cases: Case[] = [
   { matrix: template(16, 16, 16), plan: 'block', geometry: one, causal: true, headDim: 32 },
   { matrix: template(16, 16, 16), plan: 'stripe', geometry: two, causal: false, headDim: 64 },
   { matrix: template(16, 16, 16), plan: 'variable-block', geometry: one, causal: true, headDim: 16 },
-  { matrix: template(16, 16, 16), plan: 'stripe', geometry: { ...one, rows: 256 }, causal: true, headDim: 16 },
+  { matrix: template(16, 16, 16), plan: 'stripe', geometry: { ...one, valueTiles: 2 }, causal: true, headDim: 16 },
   { matrix: template(16, 8, 16), plan: 'block', geometry: two, causal: false, headDim: 48 },
   { matrix: template(16, 8, 8), plan: 'stripe', geometry: one, causal: true, headDim: 16 },
   { matrix: template(8, 8, 8), plan: 'block', geometry: { ...one, rows: 128 }, causal: true, headDim: 16 },
@@ -64,56 +64,60 @@ function planOf({ plan, geometry }: Case, call: TestCall): HostPlan {
   }
 }
 
-describe.each(cases)(
-  '$matrix.syntax $matrix.M×$matrix.N×$matrix.K, $plan plan, $geometry.rows rows by $geometry.subgroupRows, causal $causal, head_dim $headDim',
-  (c) => {
-    const { causal, headDim } = c
-    const method = denseBy(c)
-    const call: TestCall = { dtype: 'f16', causal, headDim, batch: 1, queryLength: 75, keyLength: 110 }
-    let runtime: Runtime
-    beforeAll(async () => {
-      runtime = await emulatedMatrixRuntime(c.matrix)
-    })
-    afterAll(() => runtime.dispose())
+/** What mutations are caught by, too: plain words. */
+function nameOf({ matrix: { syntax, M, N, K }, plan, geometry, causal, headDim }: Case): string {
+  const { rows, subgroupRows, valueTiles = 1 } = geometry
+  const rowsOfLanes = `${rows} rows by ${subgroupRows}${valueTiles === 2 ? ' with two tiles of values' : ''}`
+  return `${syntax} ${M}×${N}×${K}, ${plan} plan, ${rowsOfLanes}, ${causal ? 'causal' : 'full'}, head_dim ${headDim}`
+}
 
-    test('over a plan', () => checkPlan(runtime, call, planOf(c, call), method))
+describe.each(cases.map((c) => ({ ...c, name: nameOf(c) })))('$name', (c) => {
+  const { causal, headDim } = c
+  const method = denseBy(c)
+  const call: TestCall = { dtype: 'f16', causal, headDim, batch: 1, queryLength: 75, keyLength: 110 }
+  let runtime: Runtime
+  beforeAll(async () => {
+    runtime = await emulatedMatrixRuntime(c.matrix)
+  })
+  afterAll(() => runtime.dispose())
 
-    test('over every key, strided tensors', () => checkPlan(runtime, { ...call, layout: 'BLHD' }, undefined, method))
+  test('over a plan', () => checkPlan(runtime, call, planOf(c, call), method))
 
-    // Maxima that grow by more than weights can: the output is rescaled.
-    test('huge logits', () => checkPlan(runtime, { ...call, inputs: 'huge-logits' }, undefined, method))
+  test('over every key, strided tensors', () => checkPlan(runtime, { ...call, layout: 'BLHD' }, undefined, method))
 
-    test('queries before the first key see none, and the lowest product scores highest', () =>
-      checkPlan(runtime, { ...call, queryLength: 40, keyLength: 20, scale: -0.3 }, undefined, method))
+  // Maxima that grow by more than weights can: the output is rescaled.
+  test('huge logits', () => checkPlan(runtime, { ...call, inputs: 'huge-logits' }, undefined, method))
 
-    test('NaN and infinity in a value stay with the rows that see its key', async () => {
-      const few = { ...call, queryLength: 40, keyLength: 60 }
-      const { shape, inputs } = { shape: shapeOf(few), inputs: makeInputs('gaussian', shapeOf(few), 'f16', 5) }
-      using attention = await runtime.use(method, { ...shape, ...few })
-      using q = runtime.tensor('f16', [1, 4, 40, headDim], Float32Array.from(inputs.q))
-      using k = runtime.tensor('f16', [1, 2, 60, headDim], Float32Array.from(inputs.k))
-      const poisoned = 33
-      const outputs: Float32Array[] = []
-      for (const poison of [undefined, Number.NaN, Number.POSITIVE_INFINITY]) {
-        const values = Float32Array.from(inputs.v)
-        if (poison !== undefined) values[poisoned * headDim + 3] = poison
-        using v = runtime.tensor('f16', [1, 2, 60, headDim], values)
-        const { out, lse } = await attention.run({ q, k, v })
-        outputs.push(await runtime.read(out))
-        out.buffer.destroy()
-        lse.buffer.destroy()
-      }
-      const sees = (head: number, row: number) => head < 2 && (!causal || row + 20 >= poisoned)
-      for (const output of outputs.slice(1)) {
-        for (let head = 0; head < 4; head++) {
-          for (let row = 0; row < 40; row++) {
-            const at = (head * 40 + row) * headDim
-            const [actual, clean] = [output, outputs[0]!].map((all) => all.subarray(at, at + headDim))
-            if (sees(head, row)) expect(Number.isFinite(actual![3])).toBe(false)
-            else expect(actual).toEqual(clean)
-          }
+  test('queries before the first key see none, and the lowest product scores highest', () =>
+    checkPlan(runtime, { ...call, queryLength: 40, keyLength: 20, scale: -0.3 }, undefined, method))
+
+  test('NaN and infinity in a value stay with the rows that see its key', async () => {
+    const few = { ...call, queryLength: 40, keyLength: 60 }
+    const { shape, inputs } = { shape: shapeOf(few), inputs: makeInputs('gaussian', shapeOf(few), 'f16', 5) }
+    using attention = await runtime.use(method, { ...shape, ...few })
+    using q = runtime.tensor('f16', [1, 4, 40, headDim], Float32Array.from(inputs.q))
+    using k = runtime.tensor('f16', [1, 2, 60, headDim], Float32Array.from(inputs.k))
+    const poisoned = 33
+    const outputs: Float32Array[] = []
+    for (const poison of [undefined, Number.NaN, Number.POSITIVE_INFINITY]) {
+      const values = Float32Array.from(inputs.v)
+      if (poison !== undefined) values[poisoned * headDim + 3] = poison
+      using v = runtime.tensor('f16', [1, 2, 60, headDim], values)
+      const { out, lse } = await attention.run({ q, k, v })
+      outputs.push(await runtime.read(out))
+      out.buffer.destroy()
+      lse.buffer.destroy()
+    }
+    const sees = (head: number, row: number) => head < 2 && (!causal || row + 20 >= poisoned)
+    for (const output of outputs.slice(1)) {
+      for (let head = 0; head < 4; head++) {
+        for (let row = 0; row < 40; row++) {
+          const at = (head * 40 + row) * headDim
+          const [actual, clean] = [output, outputs[0]!].map((all) => all.subarray(at, at + headDim))
+          if (sees(head, row)) expect(Number.isFinite(actual![3])).toBe(false)
+          else expect(actual).toEqual(clean)
         }
       }
-    })
-  },
-)
+    }
+  })
+})

@@ -13,10 +13,15 @@ export interface MatrixGeometry {
   readonly rows: 64 | 128 | 256
   /** Query rows of a subgroup: with 16, two lanes share the softmax of a row. */
   readonly subgroupRows: 16 | 32
+  /**
+   * 2: V of the next tile is put down while that of the present one is still needed, and weights lie apart from scores. That
+   * saves a barrier a tile, and takes workgroup memory. Default 1.
+   */
+  readonly valueTiles?: 1 | 2
 }
 
 /** Of one kernel, what follows from geometry, head_dim and the shape of matrices; pitches in units of 16 bytes. */
-export interface MatrixLayout extends MatrixGeometry {
+export interface MatrixLayout extends Required<MatrixGeometry> {
   readonly headDim: number
   readonly subgroups: number
   /** Lanes that share the softmax of a row. */
@@ -29,13 +34,19 @@ export interface MatrixLayout extends MatrixGeometry {
   readonly scorePitch: number
   /** vec4 of scores that a lane turns into weights. */
   readonly vectors: number
-  /** Unit of a row of scores where its weights begin: each lane's replace scores that it has read itself. */
+  /** From row to row of the weights. */
+  readonly weightPitch: number
+  /** Unit of a row where its weights begin: in place of scores, each lane's replace some that it has read itself. */
   readonly weightUnit: number
   readonly workgroupSize: number
   readonly keys: MatrixMemory
   readonly values: MatrixMemory
-  /** Of each subgroup: f32 [row][key]; then f16 weights. */
+  /** Where the next tile's values go. */
+  readonly nextValues: MatrixMemory
+  /** Of each subgroup: f32 [row][key]. Rows of q and of the output pass through it. */
   readonly scores: MatrixMemory
+  /** Of each subgroup: f16 [row][key]. The scores' own memory, unless there are two tiles of values. */
+  readonly weights: MatrixMemory
 }
 
 /** Head dimensions whose accumulators fit a subgroup's registers: multiples of 16 up to 256. */
@@ -63,16 +74,26 @@ export function matrixGeometries(headDim: number): readonly MatrixGeometry[] {
   ]
 }
 
-export function matrixLayout(headDim: number, { rows, subgroupRows }: MatrixGeometry): MatrixLayout {
+export function matrixLayout(headDim: number, { rows, subgroupRows, valueTiles = 1 }: MatrixGeometry): MatrixLayout {
   const subgroups = rows / subgroupRows
   const lanesPerRow = subgroupRows === 32 ? 1 : 2
   const units = headDim / 8
   const tilePitch = units + 1
   const scorePitch = TILE_KEYS / 4 + 1
   const tile = { holds: ['f16'], units: TILE_KEYS * tilePitch } as const
+  const values = { name: 'v_tile', ...tile }
+  const scores: MatrixMemory = {
+    name: 'scores',
+    holds: ['f32', 'f16'],
+    units: subgroupRows * scorePitch,
+    copies: subgroups,
+  }
+  const apart = valueTiles === 2
+  const weightPitch = apart ? TILE_KEYS / 8 + 1 : scorePitch
   return {
     rows,
     subgroupRows,
+    valueTiles,
     headDim,
     subgroups,
     lanesPerRow,
@@ -80,16 +101,24 @@ export function matrixLayout(headDim: number, { rows, subgroupRows }: MatrixGeom
     tilePitch,
     scorePitch,
     vectors: 4 / lanesPerRow,
-    weightUnit: lanesPerRow - 1,
+    weightPitch,
+    weightUnit: apart ? 0 : lanesPerRow - 1,
     workgroupSize: subgroups * LANES,
     keys: { name: 'k_tile', ...tile },
-    values: { name: 'v_tile', ...tile },
-    scores: { name: 'scores', holds: ['f32', 'f16'], units: subgroupRows * scorePitch, copies: subgroups },
+    values: apart ? { ...values, copies: 2, copyOfSubgroup: 'stage' } : values,
+    nextValues: apart ? { ...values, copies: 2, copyOfLane: '1u - stage' } : values,
+    scores,
+    weights: apart ? { name: 'weights', holds: ['f16'], units: subgroupRows * weightPitch, copies: subgroups } : scores,
   }
 }
 
+/** What a kernel declares. */
+export function matrixMemories({ keys, values, scores, weights }: MatrixLayout): readonly MatrixMemory[] {
+  return [keys, values, scores, ...(weights === scores ? [] : [weights])]
+}
+
 /** Workgroup memory of a kernel, without what its walk adds. */
-export function workgroupBytes(dialect: MatrixDialect, { keys, values, scores }: MatrixLayout): number {
-  const flags = 8
-  return [keys, values, scores].reduce((sum, memory) => sum + dialect.bytes(memory), flags)
+export function workgroupBytes(dialect: MatrixDialect, layout: MatrixLayout): number {
+  const flags = 4 + 4 * layout.valueTiles
+  return matrixMemories(layout).reduce((sum, memory) => sum + dialect.bytes(memory), flags)
 }

@@ -80,7 +80,11 @@ describe('the WGSL', () => {
   )
 
   test.each(others)('in $syntax syntax, matrices of $M×$N×$K', async (subgroupMatrix) => {
-    const sources = cases([16, 128, 144], subgroupMatrix).map(emitMatrix)
+    const geometry = { rows: 128, subgroupRows: 32, valueTiles: 2 } as const
+    const sources = [
+      ...cases([16, 128, 144], subgroupMatrix),
+      ...cases([64], subgroupMatrix).map((options) => ({ ...options, geometry })),
+    ].map(emitMatrix)
     for (const source of sources) expect(source.workgroupBytes).toBe(declaredBytes(source))
     const codes = sources.map(({ code }) => code)
     expect((await compileErrors(codes)).flat()).toEqual([])

@@ -13,7 +13,7 @@ export interface Products {
   readonly clearOutput: string
   /** `scores` = q · `k_tile`ᵀ, not scaled. */
   readonly scores: string
-  /** Output += weights in `scores` · `v_tile`. */
+  /** Output += weights · `v_tile`. */
   readonly values: string
   /** Multiplies each row of the output by its lane's `rescale`. Uses `scores`. */
   readonly rescaleOutput: string
@@ -23,7 +23,8 @@ export interface Products {
 
 export function products(dialect: MatrixDialect, layout: MatrixLayout): Products {
   const { M, N, K } = dialect.shape
-  const { headDim, subgroupRows, lanesPerRow, tilePitch, scorePitch, vectors, weightUnit, keys, values } = layout
+  const { headDim, subgroupRows, lanesPerRow, tilePitch, scorePitch, weightPitch, vectors, weightUnit } = layout
+  const { keys, values, weights } = layout
   const memory = layout.scores
   // Tiles of the rows, of a tile's keys as columns and as depth, of head_dim as depth and as columns.
   const rows = range(subgroupRows / M)
@@ -31,16 +32,13 @@ export function products(dialect: MatrixDialect, layout: MatrixLayout): Products
   const keyDepth = range(TILE_KEYS / K)
   const depth = range(headDim / K)
   const columns = range(headDim / N)
-  // Where matrices lie in `scores`, in units: f32 results and f16 operands.
+  // Where results lie in `scores`, in units.
   const resultAt = (m: number, n: number) => m * M * scorePitch + (n * N) / 4
-  const operandAt = (m: number, unit: number) => m * M * scorePitch + unit
   const lines = <T>(items: readonly T[], line: (item: T) => string) => items.map(line).join('\n')
   const pairs = <A, B>(as: readonly A[], bs: readonly B[]) => as.flatMap((a) => bs.map((b) => [a, b] as const))
 
   const storeResults = (result: (m: number, n: number) => string) =>
     lines(pairs(rows, keyColumns), ([m, n]) => dialect.store(memory, resultAt(m, n), result(m, n), scorePitch))
-  const loadLeft = (m: number, unit: number) =>
-    dialect.load('Left', 'row_major', memory, operandAt(m, unit), scorePitch)
   const multiplyByRows = (into: (m: number) => string, left: (m: number) => string, right: string) =>
     indent(
       lines(rows, (m) => dialect.multiplyAccumulate(into(m), left(m), right)),
@@ -60,7 +58,10 @@ ${lines(range(perLane), (i) =>
   ),
 )}
 workgroupBarrier();
-${lines(pairs(slices, rows), ([k, m]) => `let q_${m}_${k} = ${loadLeft(m, ((k * K) % 32) / 8)};`)}
+${lines(pairs(slices, rows), ([k, m]) => {
+  const left = dialect.load('Left', 'row_major', memory, m * M * scorePitch + ((k * K) % 32) / 8, scorePitch)
+  return `let q_${m}_${k} = ${left};`
+})}
 workgroupBarrier();`
   })
 
@@ -94,7 +95,10 @@ ${lines(
 )}
 ${storeResults((m, n) => `s_${m}_${n}`)}`,
     values: `\
-${lines(pairs(rows, keyDepth), ([m, k]) => `let p_${m}_${k} = ${loadLeft(m, weightUnit + (k * K) / 8)};`)}
+${lines(pairs(rows, keyDepth), ([m, k]) => {
+  const at = m * M * weightPitch + weightUnit + (k * K) / 8
+  return `let p_${m}_${k} = ${dialect.load('Left', 'row_major', weights, at, weightPitch)};`
+})}
 ${lines(
   pairs(columns, keyDepth),
   ([n, k]) => `\

@@ -28,7 +28,7 @@ export interface Softmax {
  */
 export function softmax(
   dialect: MatrixDialect,
-  { lanesPerRow, vectors, scores }: MatrixLayout,
+  { lanesPerRow, vectors, scores, weights, valueTiles }: MatrixLayout,
   walk: PulledWalk,
 ): Softmax {
   const each = (lines: (i: number) => string) => range(vectors).map(lines).join('\n')
@@ -43,7 +43,7 @@ ${range(vectors / 2)
   let b = exp2((x${2 * i + 1} - reference) * scale);
   let both = a + b;
   sum += (both.x + both.y) + (both.z + both.w);
-  ${dialect.writeHalves(scores, `weight_at + ${i}u`, 'pack(a, b)')}
+  ${dialect.writeHalves(weights, `weight_at + ${i}u`, 'pack(a, b)')}
 }`,
   )
   .join('\n')}${lanesPerRow === 2 ? '\nsum += subgroupShuffleXor(sum, 1u);' : ''}`
@@ -53,7 +53,7 @@ ${range(vectors / 2)
 ${each((i) => `var x${i} = ${dialect.readFloats(scores, `score_at + ${i}u`)};`)}
 ${walk.seen}
 // The row sees a key whose values are not finite, and were taken out for the sake of other rows.
-if ((atomicLoad(&tainted) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
+if ((atomicLoad(&tainted${valueTiles === 2 ? '[stage]' : ''}) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
 if (seen < KEYS) {
   let places = vec4<u32>(0u, 1u, 2u, 3u) + vec4<u32>(part * ${vectors * 4}u);
   ${indent(

@@ -20,7 +20,7 @@ export interface Staging {
 
 export function staging(
   dialect: MatrixDialect,
-  { units, workgroupSize, keys, values }: MatrixLayout,
+  { units, workgroupSize, keys, nextValues, valueTiles }: MatrixLayout,
   walk: PulledWalk,
 ): Staging {
   const tileUnits = TILE_KEYS * units
@@ -37,7 +37,7 @@ if (${inside}) { ${name}_unit_${i} = ${name}[${name}_lane_${i} + step_${i} * u.$
     })
   const put = (name: 'k' | 'v') =>
     each((i) => {
-      const statement = dialect.writeHalves(name === 'k' ? keys : values, `at_${i}`, `${name}_unit_${i}`)
+      const statement = dialect.writeHalves(name === 'k' ? keys : nextValues, `at_${i}`, `${name}_unit_${i}`)
       return guarded ? `if (tile_unit_${i} < TILE_UNITS) { ${statement} }` : statement
     })
   const withWalk = (statements: string, more: string) => (more === '' ? statements : `${statements}\n${more}`)
@@ -65,7 +65,7 @@ if (${walk.partial}) {
     each(
       (i) => `\
 let beyond_${i} = not_finite(v_unit_${i});
-if (any(beyond_${i} != vec4<u32>())) { atomicOr(&tainted, 1u << key_in_tile_${i}); }
+if (any(beyond_${i} != vec4<u32>())) { atomicOr(&tainted${valueTiles === 2 ? '[1u - stage]' : ''}, 1u << key_in_tile_${i}); }
 v_unit_${i} &= ~beyond_${i};`,
     ),
     2,
