@@ -59,7 +59,7 @@ export async function questSelector(
   }: { readonly pageSize: number; readonly tokenBudget: number; readonly heads: ScoredHeads },
 ): Promise<PageSelector> {
   const [scores, select] = await Promise.all([pageScores(runtime, config, heads), selectPages(runtime, SINK_PAGES)])
-  const topK = Math.max(SINK_PAGES + 1, Math.floor(tokenBudget / pageSize))
+  const topK = Math.max(SINK_PAGES + 1, Math.ceil(tokenBudget / pageSize))
   return {
     metadata: [pageBounds],
     keepsAll: ({ keyLength }) => keyLength <= topK * pageSize,

@@ -28,7 +28,7 @@ export function keyOf(
 
 /**
  * Quest's pages in plain loops (arXiv 2406.10774, §3.3), for the query heads of one list: Σ_c max(q_c · most_c, q_c · least_c), the
- * first page and the last kept, others by score until there are ⌊budget / P⌋, ties to the lower page.
+ * first page and the last kept, others by score until there are ⌈budget / P⌉, ties to the lower page.
  */
 export function questPages(
   input: ReferenceInput,
@@ -51,7 +51,7 @@ export function questPages(
     }
     return sum
   })
-  const topK = Math.max(2, Math.floor(tokenBudget / pageSize))
+  const topK = Math.max(2, Math.ceil(tokenBudget / pageSize))
   const pages = scores.map((_, page) => page)
   if (count <= topK) return { pages, scores, gap: Number.POSITIVE_INFINITY }
   const others = pages.slice(1, -1).sort((a, b) => scores[b]! - scores[a]! || a - b)
