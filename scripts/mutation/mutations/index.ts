@@ -5,6 +5,7 @@ import { methods } from './methods.js'
 import { plans } from './plans.js'
 import { runtime } from './runtime.js'
 import { selections } from './selections.js'
+import { tuning } from './tuning.js'
 
 /** Every mutation, by what it breaks. */
 export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
@@ -14,6 +15,7 @@ export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
   plans,
   methods,
   runtime,
+  tuning,
 }
 
 export const allMutations: readonly Mutation[] = Object.values(mutations).flat()
