@@ -4,9 +4,7 @@ import { exactProducts } from '../quantized-scores/products.js'
 import { pageTableFunctions, pageTableUniforms } from '../shared/pages.js'
 import { addressFields, uniformStruct } from '../shared/uniforms.js'
 import { elementsPerUnit, indent, LOWEST, range, unitType, unpackUnit } from '../shared/wgsl.js'
-
-/** What keys are read from: packed ones, those of a pool as they are, or a tensor's. */
-export type ListedKeys = KeyBits | 'pages' | 'tensor'
+import type { ListedKeys } from './listed-keys.js'
 
 export interface ListedScoresOptions {
   readonly dtype: DType

@@ -11,7 +11,8 @@ import { quantizedKeyBytes } from '../quantize-keys/layout.js'
 import { bindTensor } from '../shared/bind.js'
 import { pageTableValues, type SelectedLists } from '../shared/pages.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
-import { emitListedScores, type ListedKeys, listedScoresUniforms, SCORED_POSITIONS } from './emit.js'
+import { emitListedScores, listedScoresUniforms, SCORED_POSITIONS } from './emit.js'
+import type { ListedKeys } from './listed-keys.js'
 
 /**
  * @param lists  pages, of KV heads

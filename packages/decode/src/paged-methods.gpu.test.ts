@@ -1,4 +1,5 @@
 import {
+  type ConfiguredMethod,
   createRuntime,
   type HostStripePlan,
   type MethodOptions,
@@ -95,6 +96,8 @@ function exact({ length, k, v, q }: Sequence, h: number, tokens: readonly number
   return { out, mass: kept / all.reduce((sum, w) => sum + w, 0) }
 }
 
+type Made = ConfiguredMethod<MethodOptions>
+
 const methods = {
   quest: () => quest({ tokenBudget: 64 }),
   'quest, heads apart': () => quest({ tokenBudget: 48, heads: 'separate' as const }),
@@ -108,8 +111,8 @@ describe('over a paged cache', () => {
     async (_, make) => {
       using cache = await filled(sequences)
       using q = queries(sequences)
-      using paged = await runtime.use(make(), { ...config, pageSize })
-      using plain = await runtime.use(make(), config)
+      using paged = await runtime.use(make() as unknown as Made, { ...config, pageSize })
+      using plain = await runtime.use(make() as unknown as Made, config)
       using buffers = trackBuffers(runtime.device)
       const { out, plan } = await paged.run({ q, cache })
       expect(buffers.maps).toBe(0)
@@ -139,7 +142,7 @@ describe('over a paged cache', () => {
   ])('%s with room for everything is dense', async (_, method) => {
     using cache = await filled(sequences)
     using q = queries(sequences)
-    using attention = await runtime.use(method as ReturnType<typeof quest>, { ...config, pageSize })
+    using attention = await runtime.use(method as unknown as Made, { ...config, pageSize })
     using all = await runtime.use(dense({ kernel: 'split' }), { ...config, pageSize })
     const { out, plan } = await attention.run({ q, cache })
     expect(plan.path).toBe('dense')
@@ -294,8 +297,7 @@ describe('what cannot be read is refused before any work', () => {
   })
 
   test('by methods: that cannot read pages, and those whose metadata the cache does not keep', async () => {
-    const use = (method: object, pages: number) =>
-      runtime.use(method as { method: never; options: MethodOptions }, { ...config, pageSize: pages })
+    const use = (method: object, pages: number) => runtime.use(method as Made, { ...config, pageSize: pages })
     const { method, options } = sinkWindow()
     const blind = { method: { ...method, capabilities: { ...method.capabilities, pages: false } }, options }
     await expect(use(blind, 16)).rejects.toEqual(refused('UNSUPPORTED', 'pageSize'))
