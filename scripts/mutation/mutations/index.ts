@@ -1,6 +1,7 @@
 import type { Mutation } from '../mutation.js'
 import { attention } from './attention.js'
 import { estimates } from './estimates.js'
+import { matrixKernel } from './matrix.js'
 import { methods } from './methods.js'
 import { plans } from './plans.js'
 import { runtime } from './runtime.js'
@@ -10,6 +11,7 @@ import { tuning } from './tuning.js'
 /** Every mutation, by what it breaks. */
 export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
   attention,
+  'matrix kernel': matrixKernel,
   estimates,
   selections,
   plans,

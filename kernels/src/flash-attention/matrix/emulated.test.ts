@@ -71,53 +71,55 @@ function nameOf({ matrix: { syntax, M, N, K }, plan, geometry, causal, headDim }
   return `${syntax} ${M}×${N}×${K}, ${plan} plan, ${rowsOfLanes}, ${causal ? 'causal' : 'full'}, head_dim ${headDim}`
 }
 
-describe.each(cases.map((c) => ({ ...c, name: nameOf(c) })))('$name', (c) => {
-  const { causal, headDim } = c
-  const method = denseBy(c)
-  const call: TestCall = { dtype: 'f16', causal, headDim, batch: 1, queryLength: 75, keyLength: 110 }
-  let runtime: Runtime
-  beforeAll(async () => {
-    runtime = await emulatedMatrixRuntime(c.matrix)
-  })
-  afterAll(() => runtime.dispose())
+for (const c of cases) {
+  describe(nameOf(c), () => {
+    const { causal, headDim } = c
+    const method = denseBy(c)
+    const call: TestCall = { dtype: 'f16', causal, headDim, batch: 1, queryLength: 75, keyLength: 110 }
+    let runtime: Runtime
+    beforeAll(async () => {
+      runtime = await emulatedMatrixRuntime(c.matrix)
+    })
+    afterAll(() => runtime.dispose())
 
-  test('over a plan', () => checkPlan(runtime, call, planOf(c, call), method))
+    test('over a plan', () => checkPlan(runtime, call, planOf(c, call), method))
 
-  test('over every key, strided tensors', () => checkPlan(runtime, { ...call, layout: 'BLHD' }, undefined, method))
+    test('over every key, strided tensors', () => checkPlan(runtime, { ...call, layout: 'BLHD' }, undefined, method))
 
-  // Maxima that grow by more than weights can: the output is rescaled.
-  test('huge logits', () => checkPlan(runtime, { ...call, inputs: 'huge-logits' }, undefined, method))
+    // Maxima that grow by more than weights can: the output is rescaled.
+    test('huge logits', () => checkPlan(runtime, { ...call, inputs: 'huge-logits' }, undefined, method))
 
-  test('queries before the first key see none, and the lowest product scores highest', () =>
-    checkPlan(runtime, { ...call, queryLength: 40, keyLength: 20, scale: -0.3 }, undefined, method))
+    test('queries before the first key see none, and the lowest product scores highest', () =>
+      checkPlan(runtime, { ...call, queryLength: 40, keyLength: 20, scale: -0.3 }, undefined, method))
 
-  test('NaN and infinity in a value stay with the rows that see its key', async () => {
-    const few = { ...call, queryLength: 40, keyLength: 60 }
-    const { shape, inputs } = { shape: shapeOf(few), inputs: makeInputs('gaussian', shapeOf(few), 'f16', 5) }
-    using attention = await runtime.use(method, { ...shape, ...few })
-    using q = runtime.tensor('f16', [1, 4, 40, headDim], Float32Array.from(inputs.q))
-    using k = runtime.tensor('f16', [1, 2, 60, headDim], Float32Array.from(inputs.k))
-    const poisoned = 33
-    const outputs: Float32Array[] = []
-    for (const poison of [undefined, Number.NaN, Number.POSITIVE_INFINITY]) {
-      const values = Float32Array.from(inputs.v)
-      if (poison !== undefined) values[poisoned * headDim + 3] = poison
-      using v = runtime.tensor('f16', [1, 2, 60, headDim], values)
-      const { out, lse } = await attention.run({ q, k, v })
-      outputs.push(await runtime.read(out))
-      out.buffer.destroy()
-      lse.buffer.destroy()
-    }
-    const sees = (head: number, row: number) => head < 2 && (!causal || row + 20 >= poisoned)
-    for (const output of outputs.slice(1)) {
-      for (let head = 0; head < 4; head++) {
-        for (let row = 0; row < 40; row++) {
-          const at = (head * 40 + row) * headDim
-          const [actual, clean] = [output, outputs[0]!].map((all) => all.subarray(at, at + headDim))
-          if (sees(head, row)) expect(Number.isFinite(actual![3])).toBe(false)
-          else expect(actual).toEqual(clean)
+    test('NaN and infinity in a value stay with the rows that see its key', async () => {
+      const few = { ...call, queryLength: 40, keyLength: 60 }
+      const { shape, inputs } = { shape: shapeOf(few), inputs: makeInputs('gaussian', shapeOf(few), 'f16', 5) }
+      using attention = await runtime.use(method, { ...shape, ...few })
+      using q = runtime.tensor('f16', [1, 4, 40, headDim], Float32Array.from(inputs.q))
+      using k = runtime.tensor('f16', [1, 2, 60, headDim], Float32Array.from(inputs.k))
+      const poisoned = 33
+      const outputs: Float32Array[] = []
+      for (const poison of [undefined, Number.NaN, Number.POSITIVE_INFINITY]) {
+        const values = Float32Array.from(inputs.v)
+        if (poison !== undefined) values[poisoned * headDim + 3] = poison
+        using v = runtime.tensor('f16', [1, 2, 60, headDim], values)
+        const { out, lse } = await attention.run({ q, k, v })
+        outputs.push(await runtime.read(out))
+        out.buffer.destroy()
+        lse.buffer.destroy()
+      }
+      const sees = (head: number, row: number) => head < 2 && (!causal || row + 20 >= poisoned)
+      for (const output of outputs.slice(1)) {
+        for (let head = 0; head < 4; head++) {
+          for (let row = 0; row < 40; row++) {
+            const at = (head * 40 + row) * headDim
+            const [actual, clean] = [output, outputs[0]!].map((all) => all.subarray(at, at + headDim))
+            if (sees(head, row)) expect(Number.isFinite(actual![3])).toBe(false)
+            else expect(actual).toEqual(clean)
+          }
         }
       }
-    }
+    })
   })
-})
+}
