@@ -17,9 +17,15 @@ import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitInversePermutation } from './inverse-permutation/emit.js'
 import { emitNearestCentroid } from './k-means/emit.js'
 import { emitListToBitmap } from './list-to-bitmap/emit.js'
+import { emitListTokens } from './list-tokens/emit.js'
+import { emitListedScores } from './listed-scores/emit.js'
 import { emitMergeAttention } from './merge-attention/emit.js'
+import { emitPageBounds } from './page-bounds/emit.js'
+import { emitPageScores } from './page-scores/emit.js'
+import { emitAppendPages, emitCopyPage, emitPlainTable, emitSetLength } from './page-table/emit.js'
 import { emitPermuteRows } from './permute-rows/emit.js'
 import { emitPooledScores } from './pooled-scores/emit.js'
+import { emitPruneTopP } from './prune-top-p/emit.js'
 import { emitQuantizeKeys } from './quantize-keys/emit.js'
 import { emitQuantizedScores } from './quantized-scores/emit.js'
 import { emitSortKeys } from './radix-sort/emit.js'
@@ -27,8 +33,10 @@ import { emitRowStatistics } from './row-statistics/emit.js'
 import { emitSampledScores } from './sampled-scores/emit.js'
 import { emitSegmentedMean } from './segmented-mean/emit.js'
 import { emitSelectLists } from './select-lists/emit.js'
+import { emitSelectPages } from './select-pages/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
 import { emitSelectTopP } from './select-top-p/emit.js'
+import { emitSinkWindowLists } from './sink-window-lists/emit.js'
 import { emitSplitAttention } from './split-attention/emit.js'
 import { splitTiling } from './split-attention/tiling.js'
 import { emitUnionOfGroups, emitUnionPlans } from './union-plans/emit.js'
@@ -89,6 +97,14 @@ test('kernels fit the default limits of WebGPU', () => {
     emitBitmapToList(),
     emitListToBitmap(),
     emitDispatchArguments(),
+    emitAppendPages(),
+    emitCopyPage(),
+    emitPlainTable(),
+    emitSetLength(),
+    emitSelectPages(),
+    emitPruneTopP(),
+    emitListTokens(),
+    emitSinkWindowLists(),
     emitSelectLists(),
     emitColumnSums(),
     emitDiagonalSums('given'),
@@ -121,6 +137,13 @@ test('kernels fit the default limits of WebGPU', () => {
       emitQuantizeKeys({ headDim, dtype: 'f32', bits: 8 }),
       emitQuantizedScores({ headDim, dtype: 'f32', bits: 4, rows: 8, queries: 'exact' }),
       emitQuantizeKeys({ headDim, dtype: 'f32', bits: 4 }),
+      ...(['f32', 'f16'] as const).flatMap((dtype) => [
+        emitPageBounds({ headDim, dtype, source: 'pages' }),
+        emitPageScores({ headDim, dtype, rows: 8 }),
+        emitListedScores({ headDim, dtype, rows: 8, keys: 4 }),
+        emitListedScores({ headDim, dtype, rows: 8, keys: 'tensor' }),
+        emitQuantizeKeys({ headDim, dtype, bits: 4, paged: true }),
+      ]),
       emitNearestCentroid({ headDim, dtype: 'f16' }),
       emitSegmentedMean({ headDim, dtype: 'f16' }),
       emitNearestCentroid({ headDim, dtype: 'f32' }),
