@@ -83,8 +83,8 @@ export const attention: readonly Mutation[] = [
     id: 'pieces-start-over',
     mistake: 'Where work is cut, every piece computes the first rows.',
     file: `${flash}/record.ts`,
-    find: 'ranges.push({ firstRowBlock: first,',
-    replace: 'ranges.push({ firstRowBlock: 0,',
+    find: 'first_row_block: first,',
+    replace: 'first_row_block: 0,',
     caughtBy: { file: denseTest, name: 'work cut into many submits' },
   },
   {

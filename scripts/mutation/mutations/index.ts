@@ -3,6 +3,7 @@ import { attention } from './attention.js'
 import { estimates } from './estimates.js'
 import { matrixKernel } from './matrix.js'
 import { methods } from './methods.js'
+import { pieces } from './pieces.js'
 import { plans } from './plans.js'
 import { runtime } from './runtime.js'
 import { selections } from './selections.js'
@@ -12,6 +13,7 @@ import { tuning } from './tuning.js'
 export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
   attention,
   'matrix kernel': matrixKernel,
+  pieces,
   estimates,
   selections,
   plans,
