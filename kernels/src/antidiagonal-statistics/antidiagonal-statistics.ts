@@ -8,6 +8,7 @@ import {
   type Runtime,
 } from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
+import { fittingProduct } from '../shared/matrix-product.js'
 import { TILE } from '../shared/product-tile.js'
 import type { ScoreChunk } from '../shared/strided.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
@@ -93,16 +94,9 @@ interface Compiled {
   readonly speed: number
 }
 
-/** On matrices where the tier has them and they fit: as much of head_dim at once as workgroup memory has room for. */
+/** On matrices where the tier has them and they fit. */
 async function compile(runtime: Runtime, options: AntidiagonalStatisticsOptions): Promise<Compiled> {
-  const { subgroupMatrix } = runtime
-  if (runtime.tier === 'matrix' && subgroupMatrix && options.dtype === 'f16') {
-    for (const units of [4, 2] as const) {
-      if (options.headDim % (8 * units) !== 0) continue
-      const source = emitMatrixAntidiagonalStatistics({ ...options, units, subgroupMatrix })
-      if (source.workgroupBytes > runtime.device.limits.maxComputeWorkgroupStorageSize) continue
-      return { kernel: await runtime.kernel(source), tile: MATRIX_TILE, speed: MATRIX_SPEED }
-    }
-  }
+  const matrix = fittingProduct(runtime, options, (form) => emitMatrixAntidiagonalStatistics({ ...options, ...form }))
+  if (matrix) return { kernel: await runtime.kernel(matrix), tile: MATRIX_TILE, speed: MATRIX_SPEED }
   return { kernel: await runtime.kernel(emitAntidiagonalStatistics(options)), tile: TILE, speed: 1 }
 }

@@ -1,5 +1,5 @@
 import type { KernelSource, SubgroupMatrix } from '@sparse-attention/core'
-import { matrixProduct } from '../shared/matrix-product.js'
+import { matrixProduct, type Patch } from '../shared/matrix-product.js'
 import { joinPartsFunction, softmaxPartFunction } from '../shared/softmax-part.js'
 import { matrixDialect } from '../shared/subgroup-matrix.js'
 import { uniformStruct } from '../shared/uniforms.js'
@@ -50,18 +50,24 @@ let at_${n} = k_head + token_${n} * u.k_row_stride + lane_unit;`,
 
   const put = (at: string, part: string, condition = '') =>
     `if (${condition}live && ${at} < u.key_blocks) { statistics[first_cell + ${at}] = ${part}; }`
-  /** Eight scores are two blocks, one, or a part of one. */
-  const reduce = (column: number): string => {
+  /** Two neighbouring lanes have a row of a patch: eight scores each, which are two blocks, one, or a part of one. */
+  const reduce = ({ column, cells }: Patch): string => {
     const parts = `\
-let part_a = softmax_part(seen_scores(a * u.scale, first_row + row, first_column + column));
-let part_b = softmax_part(seen_scores(b * u.scale, first_row + row, first_column + column + 4u));
+let row = patch_row + lane / 2u;
+let column = patch_column + lane % 2u * 8u;
+let live = first_row + row < u.first_row + u.rows;
+let first_cell = (workgroup.z * u.rows + first_row - u.first_row + row) * u.key_blocks;
+let scores_a = seen_scores(${cells('lane / 2u', 'lane % 2u * 2u')} * u.scale, first_row + row, first_column + column);
+let scores_b = seen_scores(${cells('lane / 2u', 'lane % 2u * 2u + 1u')} * u.scale, first_row + row, first_column + column + 4u);
+let part_a = softmax_part(scores_a);
+let part_b = softmax_part(scores_b);
 let block = (first_column + column) / ${perBlock}u;`
     if (perBlock === 4) return [parts, put('block', 'part_a'), put('block + 1u', 'part_b')].join('\n')
     if (perBlock === 8) return [parts, put('block', 'join_parts(part_a, part_b)')].join('\n')
     const whole = `\
 var part = join_parts(part_a, part_b);
 part = join_parts(part, vec2<f32>(subgroupShuffleXor(part.x, 1u), subgroupShuffleXor(part.y, 1u)));`
-    const one = 'local % 2u == 0u && '
+    const one = 'lane % 2u == 0u && '
     if (perBlock === 16) return [parts, whole, put('block', 'part', one)].join('\n')
     // Of two patches.
     return column % 32 === 0
@@ -121,15 +127,7 @@ if (first_unit == UNITS) {
     2,
   )}
 
-  ${perBlock === 32 ? 'var half_block: vec2<f32>;\n  ' : ''}${indent(
-    product.store(
-      ({ column }) => `\
-let live = first_row + row < u.first_row + u.rows;
-let first_cell = (workgroup.z * u.rows + first_row - u.first_row + row) * u.key_blocks;
-${reduce(column)}`,
-    ),
-    2,
-  )}
+  ${perBlock === 32 ? 'var half_block: vec2<f32>;\n  ' : ''}${indent(product.store(reduce), 2)}
 }
 `
   return {

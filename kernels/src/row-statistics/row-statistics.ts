@@ -22,7 +22,7 @@ export type RowStatistics = (shape: ScoreRows, scores: BufferSlice, statistics: 
  * What a softmax of each row needs: its largest score and the inverse of Σ exp(score − largest). Cells of the lowest finite
  * number (−3.4028234e38) weigh nothing; a row of nothing else gets the inverse 0.
  *
- * Cost: 4 operations a cell; scores read twice, the second time mostly from the cache.
+ * Cost: 4 operations a cell; scores read once.
  */
 export async function rowStatistics(runtime: Runtime): Promise<RowStatistics> {
   const kernel = await runtime.kernel(emitRowStatistics())

@@ -1,4 +1,4 @@
-import type { DType, KernelSource } from '@sparse-attention/core'
+import type { BindingKind, DType, KernelSource } from '@sparse-attention/core'
 import { productTile, stageUnit, TILE } from '../shared/product-tile.js'
 import { type RowSource, rowOfFunction, sampledRowsUniforms } from '../shared/sampled-rows.js'
 import { addressFields, uniformStruct } from '../shared/uniforms.js'
@@ -25,25 +25,48 @@ export const sampledScoresUniforms = {
   first_head: 'u32',
 } as const
 
-/** Scores of sampled query rows against all keys: a tiled product. */
-export function emitSampledScores({ dtype, headDim, causal, source }: SampledScoresOptions): KernelSource {
-  const perUnit = elementsPerUnit(dtype)
-  const tile = productTile(headDim)
-  const { depth, pitch } = tile
-  const code = `\
-// Scores of sampled query rows, scores[h, r, j] = scale · q[row(r)] · k[j] (the last rows: MInference, arXiv 2407.02490,
-// §3.2). ${causal ? 'Keys that a row does not see, and ' : ''}NaN become the lowest finite number, ±∞ the largest of its sign.
-//
-// Axes: q [B, Hq, Lq, D] and k [B, Hkv, Lk, D] ${dtype}, strided; scores f32 [heads, rows, Lk], of the heads from first_head.
-//
-// 64 invocations compute ${TILE} × ${TILE} cells, 4 × 4 each, over ${depth * 4} dimensions at a time.
-${uniformStruct('Uniforms', sampledScoresUniforms)}
-
+export const sampledScoresBindings = ({ dtype, source }: SampledScoresOptions): string => `\
 @group(0) @binding(0) var<uniform> u: Uniforms;
 @group(0) @binding(1) var<storage, read> q: array<${unitType(dtype)}>;
 @group(0) @binding(2) var<storage, read> k: array<${unitType(dtype)}>;
 @group(0) @binding(3) var<storage, read_write> scores: array<f32>;
-${source === 'given' ? '@group(0) @binding(4) var<storage, read> row_indices: array<i32>;\n' : ''}
+${source === 'given' ? '@group(0) @binding(4) var<storage, read> row_indices: array<i32>;\n' : ''}`
+
+export const sampledScoresHeader = ({ dtype, causal }: SampledScoresOptions): string => `\
+// Scores of sampled query rows, scores[h, r, j] = scale · q[row(r)] · k[j] (the last rows: MInference, arXiv 2407.02490,
+// §3.2). ${causal ? 'Keys that a row does not see, and ' : ''}NaN become the lowest finite number, ±∞ the largest of its sign.
+//
+// Axes: q [B, Hq, Lq, D] and k [B, Hkv, Lk, D] ${dtype}, strided; scores f32 [heads, rows, Lk], of the heads from first_head.`
+
+/** `put_score(head, row, column, product)`: writes a score, unless its row or column is past the end. */
+export const putScoreFunction = (causal: boolean): string => `\
+fn put_score(head: u32, row: u32, column: u32, product: f32) {
+  if (row >= u.rows || column >= u.key_length) { return; }
+  let query = row_of(row);
+  let seen = query != NO_ROW${causal ? ' && i32(column) <= i32(query) + u.query_offset' : ''};
+  scores[(head * u.rows + row) * u.key_length + column] = select(${LOWEST}, ordered(product * u.scale), seen);
+}`
+
+/** Where the workgroup's rows of q and k begin. */
+export const sampledScoresHeads = `\
+let batch = (u.first_head + workgroup.z) / u.query_heads;
+let head = (u.first_head + workgroup.z) % u.query_heads;
+let q_head = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride;
+let k_head = u.k_offset + batch * u.k_batch_stride + head / u.group_size * u.k_head_stride;`
+
+/** Portable tier: a tiled product. */
+export function emitSampledScores(options: SampledScoresOptions): KernelSource {
+  const { dtype, headDim, causal, source } = options
+  const perUnit = elementsPerUnit(dtype)
+  const tile = productTile(headDim)
+  const { depth, pitch } = tile
+  const code = `\
+${sampledScoresHeader(options)}
+//
+// 64 invocations compute ${TILE} × ${TILE} cells, 4 × 4 each, over ${depth * 4} dimensions at a time.
+${uniformStruct('Uniforms', sampledScoresUniforms)}
+
+${sampledScoresBindings(options)}
 const UNITS = ${headDim / perUnit}u;
 const STAGED_UNITS = ${(depth * 4) / perUnit}u;
 
@@ -53,14 +76,13 @@ ${rowOfFunction(source)}
 
 ${orderedFunction}
 
+${putScoreFunction(causal)}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let batch = (u.first_head + workgroup.z) / u.query_heads;
-  let head = (u.first_head + workgroup.z) % u.query_heads;
+  ${indent(sampledScoresHeads, 2)}
   let first_column = workgroup.x * ${TILE}u;
   let first_row = workgroup.y * ${TILE}u;
-  let q_head = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride;
-  let k_head = u.k_offset + batch * u.k_batch_stride + head / u.group_size * u.k_head_stride;
   ${indent(tile.declare, 2)}
 
   for (var first_unit = 0u; first_unit < UNITS; first_unit += STAGED_UNITS) {
@@ -80,15 +102,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   ${indent(
     tile.store(
-      'u.scale',
-      `let query = row_of(first_row + row);
-  for (var j = 0u; j < 4u; j++) {
-    let column = first_column + cell_column + j;
-    let seen = query != NO_ROW${causal ? ' && i32(column) <= i32(query) + u.query_offset' : ''};
-    if (first_row + row < u.rows && column < u.key_length) {
-      scores[(workgroup.z * u.rows + first_row + row) * u.key_length + column] = select(${LOWEST}, ordered(cells[j]), seen);
-    }
-  }`,
+      '1.0',
+      `for (var j = 0u; j < 4u; j++) { put_score(workgroup.z, first_row + row, first_column + cell_column + j, cells[j]); }`,
     ),
     2,
   )}
@@ -97,8 +112,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   return {
     label: 'sampled-scores',
     code,
-    bindings: ['uniform', 'read', 'read', 'read_write', ...(source === 'given' ? (['read'] as const) : [])],
+    bindings: sampledScoresKinds(source),
     workgroupSize: 64,
     workgroupBytes: tile.workgroupBytes,
   }
+}
+
+export function sampledScoresKinds(source: RowSource): BindingKind[] {
+  return ['uniform', 'read', 'read', 'read_write', ...(source === 'given' ? (['read'] as const) : [])]
 }

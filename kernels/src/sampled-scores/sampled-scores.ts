@@ -4,10 +4,12 @@ import {
   type BufferSlice,
   bytesPerElement,
   type Dispatch,
+  type Kernel,
   type Runtime,
 } from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
 import { checkInteger, checkWords } from '../shared/check.js'
+import { fittingProduct } from '../shared/matrix-product.js'
 import { TILE } from '../shared/product-tile.js'
 import {
   checkRows,
@@ -17,7 +19,8 @@ import {
   sampledRowsValues,
 } from '../shared/sampled-rows.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
-import { emitSampledScores, sampledScoresUniforms } from './emit.js'
+import { emitSampledScores, type SampledScoresOptions, sampledScoresUniforms } from './emit.js'
+import { emitMatrixSampledScores, MATRIX_TILE } from './matrix.js'
 
 /**
  * @param rows   the query rows to score
@@ -45,7 +48,7 @@ export async function sampledScores(
   { dtype, headDim, causal }: Pick<AttentionConfig, 'dtype' | 'headDim' | 'causal'>,
   source: RowSource,
 ): Promise<SampledScores> {
-  const kernel = await runtime.kernel(emitSampledScores({ dtype, headDim, causal, source }))
+  const { kernel, tile } = await compile(runtime, { dtype, headDim, causal, source })
   return (frame, rows, heads, scores) => {
     const { queryHeads, kvHeads, queryLength, keyLength } = frame
     checkRows(source, rows, queryLength)
@@ -76,11 +79,24 @@ export async function sampledScores(
         scores,
         ...(source === 'given' ? [rows.indices!] : []),
       ],
-      workgroups: [Math.ceil(keyLength / TILE), Math.ceil(rows.count / TILE), heads.count],
+      workgroups: [Math.ceil(keyLength / tile.columns), Math.ceil(rows.count / tile.rows), heads.count],
       cost: {
         operations: 2 * cells * headDim,
         bytes: (heads.count * rows.count + keys) * headDim * bytesPerElement[dtype] + cells * 4,
       },
     }
   }
+}
+
+interface Compiled {
+  readonly kernel: Kernel
+  /** Scores of a workgroup. */
+  readonly tile: { readonly rows: number; readonly columns: number }
+}
+
+/** On matrices where the tier has them and they fit. */
+async function compile(runtime: Runtime, options: SampledScoresOptions): Promise<Compiled> {
+  const matrix = fittingProduct(runtime, options, (form) => emitMatrixSampledScores({ ...options, ...form }))
+  if (matrix) return { kernel: await runtime.kernel(matrix), tile: MATRIX_TILE }
+  return { kernel: await runtime.kernel(emitSampledScores(options)), tile: { rows: TILE, columns: TILE } }
 }

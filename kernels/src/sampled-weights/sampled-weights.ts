@@ -21,7 +21,8 @@ export type SampledWeights = (
 /**
  * What sampled queries look at: the softmax weights of their rows, summed per key and per distance (the verticals and
  * slashes of MInference, arXiv 2407.02490, §3.2). `sampledScores`, `rowStatistics`, `columnSums` and `diagonalSums`, over as
- * many heads at once as have scores of at most `scoreBytes` in scratch, and at least one; default 64 MiB.
+ * many heads at once as have scores of at most `scoreBytes` in scratch, and at least one; default 128 MiB, what one
+ * binding holds anywhere.
  *
  * Cost: 2 · H · rows · Lk · D + 10 · H · rows · Lk operations; k once, scores written once and read three times.
  */
@@ -29,7 +30,7 @@ export async function sampledWeights(
   runtime: Runtime,
   config: Pick<AttentionConfig, 'dtype' | 'headDim' | 'causal'>,
   source: RowSource,
-  { scoreBytes = 64 * 2 ** 20 }: { readonly scoreBytes?: number } = {},
+  { scoreBytes = 128 * 2 ** 20 }: { readonly scoreBytes?: number } = {},
 ): Promise<SampledWeights> {
   const [score, statistics, sumColumns, sumDiagonals] = await Promise.all([
     sampledScores(runtime, config, source),

@@ -1,3 +1,4 @@
+import type { DType, KernelSource, Runtime, SubgroupMatrix } from '@sparse-attention/core'
 import type { MatrixDialect, MatrixMemory } from './subgroup-matrix.js'
 import { indent, range } from './wgsl.js'
 
@@ -41,12 +42,16 @@ export interface MatrixProduct {
   readonly declare: string
   /** A loop in which `step` goes on to the next units, and after which `last` is true of them. */
   loop(step: string, last: string): string
-  /**
-   * `statement` for each eight cells of a lane, `a` and `b` of four: of row `row` of the tile, from column `column` on. Two
-   * neighbouring lanes, an even and an odd one, have the two halves of 16 cells of a row; patches go from left to right.
-   * Needs uniform control flow.
-   */
-  store(statement: (patch: { readonly column: number }) => string): string
+  /** `statement` for each patch of 16 × 16 cells of a subgroup, row by row, from left to right. Needs uniform control flow. */
+  store(statement: (patch: Patch) => string): string
+}
+
+/** Cells that a subgroup looks at, in statements of its lanes: `patch_row` and `patch_column` are the first in the tile. */
+export interface Patch {
+  /** Of the subgroup's own columns, the patch's first. */
+  readonly column: number
+  /** Four cells of a row of the patch, a vec4<f32>: `quarter` 0 to 3 of its columns. */
+  cells(row: string, quarter: string): string
 }
 
 export function matrixProduct(
@@ -102,6 +107,25 @@ export function matrixProduct(
     )
     .join('\n')
 
+  const cells: Patch['cells'] = (row, quarter) => dialect.readFloats(tiles, `(${row}) * ${patchPitch}u + ${quarter}`)
+  const storePatch = (i: number, j: number, statement: (patch: Patch) => string) => {
+    const stores = range(PATCH / M).flatMap((m) =>
+      range(PATCH / N).map((n) => {
+        const sum = `sum_${(i * PATCH) / M + m}_${(j * PATCH) / N + n}`
+        return dialect.store(tiles, M * m * patchPitch + (N * n) / 4, sum, patchPitch)
+      }),
+    )
+    return `\
+workgroupBarrier();
+${stores.join('\n')}
+workgroupBarrier();
+{
+  let patch_row = first_patch_row + ${i * PATCH}u;
+  let patch_column = first_patch_column + ${j * PATCH}u;
+  ${indent(statement({ column: j * PATCH, cells }), 2)}
+}`
+  }
+
   return {
     rows,
     columns,
@@ -130,34 +154,28 @@ loop {
   workgroupBarrier();
 }`,
     store: (statement) => `\
-let lane_of_patch = local % LANES;
+let lane = local % LANES;
+let first_patch_row = local / LANES / ${subgroupColumns}u * ${SIDE}u;
+let first_patch_column = local / LANES % ${subgroupColumns}u * ${SIDE}u;
 ${range(SIDE / PATCH)
-  .flatMap((i) =>
-    range(SIDE / PATCH).map(
-      (j) => `\
-workgroupBarrier();
-${range(PATCH / M)
-  .flatMap((m) =>
-    range(PATCH / N).map((n) =>
-      dialect.store(
-        tiles,
-        M * m * patchPitch + (N * n) / 4,
-        `sum_${(i * PATCH) / M + m}_${(j * PATCH) / N + n}`,
-        patchPitch,
-      ),
-    ),
-  )
-  .join('\n')}
-workgroupBarrier();
-{
-  let row = local / LANES / ${subgroupColumns}u * ${SIDE}u + ${i * PATCH}u + lane_of_patch / 2u;
-  let column = local / LANES % ${subgroupColumns}u * ${SIDE}u + ${j * PATCH}u + lane_of_patch % 2u * 8u;
-  let a = ${dialect.readFloats(tiles, `lane_of_patch / 2u * ${patchPitch}u + lane_of_patch % 2u * 2u`)};
-  let b = ${dialect.readFloats(tiles, `lane_of_patch / 2u * ${patchPitch}u + lane_of_patch % 2u * 2u + 1u`)};
-  ${indent(statement({ column: j * PATCH }), 2)}
-}`,
-    ),
-  )
+  .flatMap((i) => range(SIDE / PATCH).map((j) => storePatch(i, j, statement)))
   .join('\n')}`,
   }
+}
+
+/**
+ * The kernel with as much of head_dim at once as workgroup memory has room for; undefined off the tier matrix, for f32, for a
+ * head_dim that 16 does not divide, and where none fits.
+ */
+export function fittingProduct(
+  runtime: Runtime,
+  { dtype, headDim }: { readonly dtype: DType; readonly headDim: number },
+  emit: (form: { readonly subgroupMatrix: SubgroupMatrix; readonly units: 2 | 4 }) => KernelSource,
+): KernelSource | undefined {
+  const { subgroupMatrix, tier } = runtime
+  if (tier !== 'matrix' || !subgroupMatrix || dtype !== 'f16') return undefined
+  return ([4, 2] as const)
+    .filter((units) => headDim % (8 * units) === 0)
+    .map((units) => emit({ subgroupMatrix, units }))
+    .find(({ workgroupBytes }) => workgroupBytes <= runtime.device.limits.maxComputeWorkgroupStorageSize)
 }
