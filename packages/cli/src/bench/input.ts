@@ -1,13 +1,15 @@
 import { type AttentionShape, type DType, floatsToHalves, halvesToFloats } from '@sparse-attention/core'
 import { Random } from '@sparse-attention/models'
+import { bands, plantKeys, stripes } from './planted-keys.js'
 
 /**
  * - `gaussian`: q, k and v are normal, so attention is spread widely and sparse attention has the least to find;
- * - `stripes`: besides, one key in 128 has a logit about 10 above the others, in every row: what sparse attention is for.
+ * - `stripes`: besides, one key in 128 has a logit about 10 above the others, in every row: what sparse attention is for;
+ * - `bands`: instead, one run of 32 to 128 adjacent keys in 4096 has, which can be kept by blocks.
  */
-export type InputKind = 'gaussian' | 'stripes'
+export type InputKind = 'gaussian' | 'stripes' | 'bands'
 
-export const inputKinds: readonly InputKind[] = ['gaussian', 'stripes']
+export const inputKinds: readonly InputKind[] = ['gaussian', 'stripes', 'bands']
 
 /** Q, K and V of one attention call on the host. Values are exact in `dtype`, in memory order [B, L, H, D]. */
 export interface BenchInput extends AttentionShape {
@@ -17,8 +19,6 @@ export interface BenchInput extends AttentionShape {
   readonly v: Float32Array
 }
 
-const keysPerStripe = 128
-
 /** Seeded inputs: equal arguments give equal numbers everywhere. */
 export function makeInput(kind: InputKind, shape: AttentionShape, dtype: DType, seed: number): BenchInput {
   const { batch, queryHeads, kvHeads, queryLength, keyLength, headDim } = shape
@@ -26,29 +26,9 @@ export function makeInput(kind: InputKind, shape: AttentionShape, dtype: DType, 
   const q = gaussians(random, batch * queryLength * queryHeads * headDim)
   const k = gaussians(random, batch * keyLength * kvHeads * headDim)
   const v = gaussians(random, batch * keyLength * kvHeads * headDim)
-  if (kind === 'stripes') plantStripes(random, shape, q, k)
+  if (kind !== 'gaussian') plantKeys(random, shape, { q, k }, gaussians(random, headDim), { stripes, bands }[kind])
   const exact = (values: Float32Array) => (dtype === 'f16' ? halvesToFloats(floatsToHalves(values)) : values)
   return { ...shape, dtype, q: exact(q), k: exact(k), v: exact(v) }
-}
-
-/** Some keys of each KV head point where all queries point a little too. */
-function plantStripes(
-  random: Random,
-  { batch, kvHeads, keyLength, headDim }: AttentionShape,
-  q: Float32Array,
-  k: Float32Array,
-): void {
-  const direction = gaussians(random, headDim)
-  for (let i = 0; i < q.length; i++) q[i]! += direction[i % headDim]!
-  const stripes = Math.max(1, Math.round(keyLength / keysPerStripe))
-  for (let b = 0; b < batch; b++) {
-    for (let h = 0; h < kvHeads; h++) {
-      for (let n = 0; n < stripes; n++) {
-        const at = ((b * keyLength + random.integer(keyLength)) * kvHeads + h) * headDim
-        for (let d = 0; d < headDim; d++) k[at + d] = (10 / Math.sqrt(headDim)) * direction[d]!
-      }
-    }
-  }
 }
 
 /** Standard normal numbers, by Box and Muller. */
