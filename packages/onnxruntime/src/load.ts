@@ -1,8 +1,10 @@
 import { type DType, type Runtime, SparseAttentionError } from '@sparse-attention/core'
 import type { InferenceSession } from 'onnxruntime-web'
 import type { AttentionNode, FoundAttention } from './attention-node.js'
+import { CapturedStep } from './captured-step/captured-step.js'
+import { fixedCut } from './captured-step/fixed-graph.js'
 import { type Cut, cutGraph, type Level } from './cut.js'
-import { cannotCut } from './errors.js'
+import { cannotCut, reasonOf } from './errors.js'
 import { type ExternalData, readExternalData } from './external-data.js'
 import { findAttentions } from './find-attentions.js'
 import { type Graph, readGraph } from './graph.js'
@@ -59,6 +61,13 @@ export interface LoadOptions {
    * false: they are fed and returned, as in the file. With `{ pageSize }`, methods are compiled for caches with such pages.
    */
   readonly cache?: boolean | CacheLayout
+  /**
+   * With provider 'webgpu' and a cache: `generate` runs single tokens on sessions of their own, whose dispatches onnxruntime-web
+   * records once and replays, for a fraction of the time on the CPU. They hold the weights a second time. Their shapes are
+   * fixed, so it has to be known how many tokens there may be. Where a model does not allow it, or its first token comes out
+   * different, tokens run as without; `describe()` tells why. Default: without.
+   */
+  readonly captureSteps?: { readonly capacity: number }
   /** Passed on to onnxruntime-web. Default `logSeverityLevel` 3: errors only. */
   readonly sessionOptions?: SessionOptions
   readonly signal?: AbortSignal
@@ -90,8 +99,16 @@ export interface LoadedModel {
   readonly location: (output: string) => OutputLocation
   /** Attentions whose past is in a cache. */
   readonly cached: readonly CachedAttention[]
+  readonly captured: Captured
   /** Types of the values that pieces give, the graph's outputs among them. */
   readonly types: ReadonlyMap<string, ValueType>
+}
+
+/** Recorded runs of one token; or why there are none. */
+export interface Captured {
+  readonly step?: CapturedStep
+  readonly capacity: number
+  readonly reason: string
 }
 
 /** Reads, checks and cuts a model, then loads its pieces and compiles the methods; what fails leaves nothing behind. */
@@ -117,9 +134,12 @@ export async function loadModel(
   const cut = cutGraph(graph, attentions)
   checkPast(cut, cached)
   const provider = chooseProvider(options.provider, runtime)
+  checkCapture(options)
   const loader = new Loader(runtime, ort, graph, cut, methods, provider, options)
+  let captured: Captured
   try {
     await loader.load()
+    captured = await loader.capture(attentions, cached)
   } catch (error) {
     await release(loader)
     throw error
@@ -127,7 +147,19 @@ export async function loadModel(
   const { engine, levels, host, location } = loader
   const { outputs } = graph
   const inputs = new Map([...graph.inputs].filter(([name]) => !graph.shapeInputs.has(name)))
-  return { engine, inputs, outputs, choices, levels, lastUse: cut.lastUse, host, location, cached, types: loader.types }
+  return {
+    engine,
+    inputs,
+    outputs,
+    choices,
+    levels,
+    lastUse: cut.lastUse,
+    host,
+    location,
+    cached,
+    captured,
+    types: loader.types,
+  }
 }
 
 /** Frees sessions and compiled methods. */
@@ -135,7 +167,9 @@ export async function release({
   engine,
   levels,
   host,
-}: Pick<LoadedModel, 'engine' | 'levels' | 'host'>): Promise<void> {
+  captured,
+}: Pick<LoadedModel, 'engine' | 'levels' | 'host'> & Partial<Pick<LoadedModel, 'captured'>>): Promise<void> {
+  await captured?.step?.dispose()
   for (const { attentions } of levels) for (const attention of attentions) attention.dispose()
   await host.dispose()
   for (const { session } of levels) if (session) await engine.release(session)
@@ -240,6 +274,27 @@ class Loader {
     }
   }
 
+  /** Records runs of one token where that is wanted and can be. */
+  async capture(attentions: readonly FoundAttention[], cached: readonly CachedAttention[]): Promise<Captured> {
+    const { captureSteps, signal } = this.options
+    const capacity = captureSteps?.capacity ?? 0
+    const not = (reason: string) => ({ capacity, reason })
+    if (!captureSteps) return not('captureSteps is not set')
+    if (this.engine.provider !== 'webgpu') return not('the pieces run on the CPU')
+    if (cached.length === 0) return not('the model is not loaded for a cache')
+    const fixed = fixedCut(this.graph, attentions, capacity)
+    if ('reason' in fixed) return not(fixed.reason)
+    const replaced = new Map(this.levels.flatMap(({ attentions }) => attentions.map((each) => [each.node.layer, each])))
+    try {
+      const step = await CapturedStep.create(this.engine, fixed, replaced)
+      return { step, capacity, reason: 'single tokens are recorded' }
+    } catch (error) {
+      signal?.throwIfAborted()
+      this.engine.runtime.assertUsable()
+      return not(`onnxruntime-web cannot record it: ${reasonOf(error)}`)
+    }
+  }
+
   #progress(step: string): void {
     const { signal, onProgress } = this.options
     signal?.throwIfAborted()
@@ -294,6 +349,16 @@ class Loader {
     const dims = out === 'BHLD' ? [batch, ...heads, length, width] : [batch, length, ...heads, width]
     this.types.set(cut.output, { elemType: query.elemType, dims })
   }
+}
+
+function checkCapture({ captureSteps }: LoadOptions): void {
+  const { capacity } = captureSteps ?? { capacity: 1 }
+  if (Number.isSafeInteger(capacity) && capacity >= 1 && capacity <= 2 ** 22) return
+  throw new SparseAttentionError('INVALID_OPTION', {
+    message: `captureSteps has the capacity ${capacity}.`,
+    fix: 'Use the largest number of tokens of a conversation, an integer from 1 to 4194304.',
+    where: 'captureSteps',
+  })
 }
 
 function headDimOf(dims: ValueType['dims'], heads: number): number | undefined {

@@ -11,8 +11,8 @@ export interface ModelCacheOptions {
   /** Sequences, all of one length. Default 1. */
   readonly batch?: number
   /**
-   * Makes the memory of one layer. Default: `contiguousKVCache`. With one whose tokens lie in pages, methods read the pages; a
-   * method that cannot is given a prompt's own keys and values, which works as long as the cache is empty.
+   * Makes the memory of one layer. Default: `contiguousKVCache`. With one whose tokens lie in pages, a prompt without
+   * a past is read from its own keys, and everything after it from the pages, by `dense` where the method cannot.
    */
   readonly kvCache?: (runtime: Runtime, config: Required<KVCacheConfig>) => KVCache | Promise<KVCache>
 }

@@ -1,14 +1,16 @@
-import { type Runtime, SparseAttentionError } from '@sparse-attention/core'
+import { type Runtime, relativeError, SparseAttentionError } from '@sparse-attention/core'
 import type { Tensor } from 'onnxruntime-web'
 import type { AttentionNode } from './attention-node.js'
 import { BufferPool } from './buffer-pool.js'
+import type { CapturedStep } from './captured-step/captured-step.js'
+import { reasonOf } from './errors.js'
 import { checkFeeds, checkOutputs } from './feeds.js'
-import { type Generation, type LanguageRunner, startGeneration } from './generate/generation.js'
+import { type Generation, type LanguageRunner, type ReadOptions, startGeneration } from './generate/generation.js'
 import { LanguageFeeds } from './generate/language-feeds.js'
 import { lastRow } from './generate/last-row.js'
 import { checkOptions, type GenerateOptions } from './generate/options.js'
 import type { HostFacts } from './host-check.js'
-import { type LoadedLevel, type LoadedModel, type LoadOptions, loadModel, release } from './load.js'
+import { type Captured, type LoadedLevel, type LoadedModel, type LoadOptions, loadModel, release } from './load.js'
 import { ModelCache, type ModelCacheOptions } from './model-cache.js'
 import type { Ort, Provider } from './ort.js'
 import type { AttentionEvent, AttentionMethod, AttentionOutput, ReplacedAttention } from './replaced-attention.js'
@@ -30,9 +32,14 @@ export interface ModelRunOptions {
   readonly onAttention?: (event: AttentionEvent) => void | Promise<void>
 }
 
+/** Of recorded and other runs of one token: the same operators, some in another order of sums. */
+const capturedTolerance = 1e-3
+
 /** What a model was cut into. */
 export interface ModelDescription {
   readonly provider: Provider
+  /** Whether `generate` runs single tokens on recorded sessions, and why. */
+  readonly capturedSteps: { readonly used: boolean; readonly reason: string }
   /** Sessions of onnxruntime-web that a run goes through, one after the other. */
   readonly pieces: number
   readonly attentions: readonly {
@@ -52,12 +59,16 @@ export interface ModelDescription {
 export class AttentionModel implements AsyncDisposable {
   readonly #model: LoadedModel
   readonly #pool: BufferPool
+  /** As loaded, until a step is found to be wrong. */
+  #captured: Captured
+  #checkedStep = false
   #lastRun: Promise<unknown> = Promise.resolve()
   #disposed: Promise<void> | undefined
 
   private constructor(model: LoadedModel) {
     this.#model = model
     this.#pool = new BufferPool(model.engine.runtime)
+    this.#captured = model.captured
   }
 
   /**
@@ -104,9 +115,11 @@ export class AttentionModel implements AsyncDisposable {
 
   describe(): ModelDescription {
     const { engine, levels, choices } = this.#model
+    const { step, reason } = this.#captured
     const replaced = new Map(levels.flatMap(({ attentions }) => attentions.map((each) => [each.node.layer, each])))
     return {
       provider: engine.provider,
+      capturedSteps: { used: step !== undefined, reason },
       pieces: levels.filter(({ session }) => session).length,
       attentions: choices.map(({ found: { node }, reason }) => {
         const ours = replaced.get(node.layer)
@@ -131,10 +144,7 @@ export class AttentionModel implements AsyncDisposable {
    *   DEVICE_LOST; and what the methods throw
    */
   run(feeds: Readonly<Record<string, Tensor>>, options: ModelRunOptions = {}): Promise<Record<string, Tensor>> {
-    if (this.#disposed) return Promise.reject(disposed())
-    const result = this.#lastRun.then(() => this.#run(feeds, options))
-    this.#lastRun = result.catch(() => {})
-    return result
+    return this.#enqueue(() => this.#run(feeds, options))
   }
 
   /**
@@ -160,16 +170,81 @@ export class AttentionModel implements AsyncDisposable {
     const runner: LanguageRunner = {
       vocabularySize: typeof size === 'number' ? size : undefined,
       createCache: (capacity) => this.createCache({ capacity }),
-      read: async (ids, cache, options) => {
-        const { logits } = await this.run(feeds.make(ids, cache.length), { ...options, cache, outputs: ['logits'] })
-        try {
-          return await lastRow(engine.runtime, logits!)
-        } finally {
-          logits!.dispose()
-        }
-      },
+      read: (ids, cache, options) => this.#read(feeds, ids, cache, options),
     }
     return startGeneration(runner, prompt, checked)
+  }
+
+  /** Reads tokens behind those of a cache; see `LanguageRunner`. */
+  async #read(
+    feeds: LanguageFeeds,
+    ids: readonly number[],
+    cache: ModelCache,
+    options: ReadOptions,
+  ): Promise<Float32Array> {
+    const { step, capacity } = this.#captured
+    const pastLength = cache.length
+    const [token] = ids as readonly [number]
+    if (!step || ids.length > 1 || options.onAttention || pastLength + 1 > capacity) {
+      return this.#readByRun(feeds, ids, cache, options)
+    }
+    if (this.#checkedStep) return this.#enqueue(() => this.#readByStep(step, token, cache, options))
+    // The first one is computed both ways, and the other one counts: from here on it is known that they agree.
+    let found: Float32Array | string
+    try {
+      found = await this.#enqueue(() => this.#readByStep(step, token, cache, options))
+      cache.truncate(pastLength)
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      this.#model.engine.runtime.assertUsable()
+      found = `the first recorded token failed: ${reasonOf(error)}`
+    }
+    const expected = await this.#readByRun(feeds, ids, cache, options)
+    if (typeof found !== 'string') {
+      const error = relativeError(found, expected)
+      if (error <= capturedTolerance) this.#checkedStep = true
+      else found = `the first recorded token had logits with a relative error of ${error.toExponential(1)}`
+    }
+    if (typeof found === 'string') this.#captured = { capacity, reason: found }
+    return expected
+  }
+
+  async #readByRun(
+    feeds: LanguageFeeds,
+    ids: readonly number[],
+    cache: ModelCache,
+    options: ReadOptions,
+  ): Promise<Float32Array> {
+    const { logits } = await this.run(feeds.make(ids, cache.length), { ...options, cache, outputs: ['logits'] })
+    try {
+      return await lastRow(this.#model.engine.runtime, logits!)
+    } finally {
+      logits!.dispose()
+    }
+  }
+
+  async #readByStep(
+    step: CapturedStep,
+    token: number,
+    cache: ModelCache,
+    { signal, attention }: ReadOptions,
+  ): Promise<Float32Array> {
+    const { engine } = this.#model
+    signal?.throwIfAborted()
+    engine.runtime.assertUsable()
+    this.#checkCache(cache)
+    cache.begin(engine.ort)
+    const layers = (layer: number) => cache.layer(layer)
+    const logits = await step.run({ token, pastLength: cache.length, cache: layers, method: attention, signal })
+    cache.commit()
+    return logits
+  }
+
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#disposed) return Promise.reject(disposed())
+    const result = this.#lastRun.then(work)
+    this.#lastRun = result.catch(() => {})
+    return result
   }
 
   /** Waits for the run under way, then frees sessions, methods and buffers. May be called twice. */

@@ -23,7 +23,16 @@ export class Engine {
     readonly runtime: Runtime,
     readonly provider: Provider,
     private readonly options: SessionOptions = {},
+    private readonly captures = false,
   ) {}
+
+  /**
+   * One whose sessions record their dispatches and replay them: shapes are fixed, and all inputs and outputs stay on the GPU in the
+   * same buffers. They do not ask the device for errors after each run, which takes longer than the run.
+   */
+  capturing(): Engine {
+    return new Engine(this.ort, this.runtime, this.provider, this.options, true)
+  }
 
   /**
    * @param what the part of the model, for errors
@@ -39,7 +48,10 @@ export class Engine {
           // Its warnings are about operators that it runs on the CPU on purpose.
           logSeverityLevel: 3,
           ...this.options,
-          executionProviders: [gpu ? { name: 'webgpu', device } : 'wasm'],
+          executionProviders: [
+            gpu ? { name: 'webgpu', device, ...(this.captures && { validationMode: 'disabled' }) } : 'wasm',
+          ],
+          ...(this.captures && { enableGraphCapture: true }),
           ...(gpu ? { preferredOutputLocation: Object.fromEntries(onGpu.map((name) => [name, 'gpu-buffer'])) } : {}),
         } as InferenceSession.SessionOptions),
       )

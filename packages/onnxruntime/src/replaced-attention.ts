@@ -4,6 +4,7 @@ import {
   type ContiguousKVCache,
   type DType,
   type KVCache,
+  type PagedKVCache,
   type Plan,
   type Runtime,
   type SparseAttention,
@@ -86,6 +87,8 @@ export function methodPair(method: AttentionMethod): MethodPair {
 /** One object each, so that it is compiled once. */
 const exactPrefill: ConfiguredMethod = dense()
 const exactDecode: ConfiguredMethod = dense({ kernel: 'split' })
+/** Exact attention that reads pages. */
+const exactPaged = exactDecode
 
 /** What is compiled into an attention besides the node's heads and scale. */
 interface Kind {
@@ -121,14 +124,17 @@ export class ReplacedAttention {
   async prepare(headDim: number, dtype: DType): Promise<void> {
     const { prefill, decode } = this.methods
     const { causal } = this.cut.found.node
-    for (const method of [prefill, decode]) {
-      await this.#compile(method, { headDim, dtype, causal, pageSize: this.#pageSizeFor(method) })
-    }
+    // A prompt is read from its own keys as long as there is no past.
+    await this.#compile(prefill, { headDim, dtype, causal, pageSize: undefined })
+    const pageSize = decode.method.capabilities.pages ? this.pageSize : undefined
+    await this.#compile(decode, { headDim, dtype, causal, pageSize })
     this.#headDim = headDim
   }
 
-  #pageSizeFor({ method }: ConfiguredMethod): number | undefined {
-    return method.capabilities.pages ? this.pageSize : undefined
+  /** What runs over a past in pages: where the method cannot read them, exact attention. */
+  #overPages(chosen: ConfiguredMethod): ConfiguredMethod {
+    const { method } = chosen
+    return method.capabilities.pages && method !== exactPaged.method ? chosen : exactPaged
   }
 
   #compile(method: ConfiguredMethod, { headDim, dtype, causal, pageSize }: Kind): Promise<SparseAttention> {
@@ -162,10 +168,11 @@ export class ReplacedAttention {
     const shape = callShape(this.cut, call)
     const { batch, queryLength, headDim, dtype, causal } = shape
     const { prefill, decode } = call.method ? methodPair(call.method) : this.methods
-    const method = queryLength === 1 ? decode : prefill
+    const chosen = queryLength === 1 ? decode : prefill
     const paged = cache?.layout === 'paged'
-    const pageSize = paged ? this.#pageSizeFor(method) : undefined
-    if (paged && pageSize === undefined && cache.length > 0) throw needsPages(node.name, method)
+    // A prompt without a past is read from its own keys, which every method can.
+    const pageSize = paged && (cache.length > 0 || queryLength === 1) ? (cache as PagedKVCache).pageSize : undefined
+    const method = pageSize === undefined ? chosen : this.#overPages(chosen)
     const attention = await this.#compile(method, { headDim, dtype, causal, pageSize })
     this.#headDim = headDim
     const taken: GPUBuffer[] = []
@@ -216,6 +223,31 @@ export class ReplacedAttention {
     }
   }
 
+  /** What computes a call of one token, compiled. */
+  forStep(q: Tensor, cache: KVCache | undefined, given: AttentionMethod | undefined): Promise<SparseAttention> {
+    const { decode } = given ? methodPair(given) : this.methods
+    const { causal } = this.cut.found.node
+    const pageSize = cache?.layout === 'paged' ? (cache as PagedKVCache).pageSize : undefined
+    return this.#compile(pageSize === undefined ? decode : this.#overPages(decode), {
+      headDim: q.shape[3]!,
+      dtype: q.dtype,
+      causal,
+      pageSize,
+    })
+  }
+
+  /** Records the appending of one token's key and value, and its attention. */
+  encodeStep(
+    encoder: GPUCommandEncoder,
+    attention: SparseAttention,
+    { q, k, v, out, lse }: Readonly<Record<'q' | 'k' | 'v' | 'out' | 'lse', Tensor>>,
+    cache: KVCache | undefined,
+  ): void {
+    cache?.append(encoder, k, v)
+    const keys = cache ? { cache } : { k, v }
+    attention.encode(encoder, { q, ...keys, out, lse, context: { layer: this.cut.found.node.layer } })
+  }
+
   /** Puts new keys and values behind those held. */
   #append(cache: KVCache, k: Tensor, v: Tensor): void {
     const { device } = this.runtime
@@ -248,14 +280,6 @@ function heldKeys(cache: ContiguousKVCache, keyLength: number): { readonly k: Te
     return { ...held, shape: [batch, heads, keyLength, headDim] }
   }
   return { k: seen(cache.keys()), v: seen(cache.values()) }
-}
-
-function needsPages(node: string, { method }: ConfiguredMethod): SparseAttentionError {
-  return new SparseAttentionError('UNSUPPORTED', {
-    message: `Node ${node} has past keys in pages, which ${method.id} cannot read.`,
-    fix: 'Choose a method whose capabilities have pages, empty the cache first, or use one that is contiguous.',
-    where: node,
-  })
 }
 
 interface CallShape {

@@ -4,7 +4,7 @@ import { declaredTensor, tensorTypeOf, type ValueInfoProto } from '../onnx.js'
 import type { Ort } from '../ort.js'
 
 /** What the inputs of language models hold, by the names that exporters give them. */
-type Role = 'ids' | 'mask' | 'positions' | 'kept'
+export type Role = 'ids' | 'mask' | 'positions' | 'kept'
 
 const roles: Readonly<Record<string, Role>> = {
   input_ids: 'ids',
@@ -12,6 +12,10 @@ const roles: Readonly<Record<string, Role>> = {
   position_ids: 'positions',
   num_logits_to_keep: 'kept',
   logits_to_keep: 'kept',
+}
+
+export function roleOf(input: string): Role | undefined {
+  return Object.hasOwn(roles, input) ? roles[input] : undefined
 }
 
 interface Input {
@@ -33,7 +37,7 @@ export class LanguageFeeds {
     outputs: readonly string[],
   ) {
     this.#inputs = [...declared].map(([name, info]) => {
-      const role = Object.hasOwn(roles, name) ? roles[name] : undefined
+      const role = roleOf(name)
       const type = tensorTypeOf(declaredTensor(info)?.elemType ?? 0)
       if (role && (type === 'int64' || type === 'int32')) return { name, role, type }
       throw notALanguageModel(`it has the input '${name}'${type === undefined ? '' : ` of ${type}`}`, name)
