@@ -60,6 +60,7 @@ const ROWS = 4u;
 const UNITS = 8u; // 16-byte units of a row
 const VECTORS = 16u; // vec4 of a row
 const MIN_SPAN = 64u;
+const NO_KEY = 0xffffffffu; // behind all that a row sees
 
 var<workgroup> products: array<f32, KEYS * ROWS * LANES>;
 var<workgroup> sums: array<f32, GROUPS * KEYS * ROWS>;
@@ -191,19 +192,18 @@ fn main(
   }
 
   for (var step = start; step < end; step += GROUPS * KEYS) {
+    var key_0 = u32(); var key_1 = u32();
     var key_row_0 = u32(); var key_row_1 = u32();
     var inside_0 = bool(); var inside_1 = bool();
     var k_unit_0_0 = vec4<u32>(); var k_unit_1_0 = vec4<u32>();
     var v_unit_0_0 = vec4<u32>(); var v_unit_1_0 = vec4<u32>();
     var score_0_0 = f32(); var score_0_1 = f32(); var score_0_2 = f32(); var score_0_3 = f32(); var score_1_0 = f32(); var score_1_1 = f32(); var score_1_2 = f32(); var score_1_3 = f32();
-
     {
       let position = step + group * KEYS + 0u;
       var found = 0u;
       if (position < end) { found = key_at(position, first, list_row); }
       inside_0 = position < end && found < key_length;
-      
-      
+      key_0 = select(NO_KEY, found, inside_0);
       key_row_0 = select(0u, found, inside_0);
     }
     {
@@ -211,8 +211,7 @@ fn main(
       var found = 0u;
       if (position < end) { found = key_at(position, first, list_row); }
       inside_1 = position < end && found < key_length;
-      
-      
+      key_1 = select(NO_KEY, found, inside_1);
       key_row_1 = select(0u, found, inside_1);
     }
     k_unit_0_0 = k[k_head + key_row_0 * u.k_row_stride + lane];

@@ -70,9 +70,13 @@ export function emitSplitAttention(options: SplitAttentionOptions): KernelSource
   const literal = (index: Index) => (typeof index === 'number' ? `${index}u` : index)
   const visible = (j: Index, r: Index) => (singleQuery ? inside.at(j) : `${key.at(j)} < ${rowEnd.at(r)}`)
   const products = { form, rows, keys, lanesPerKey, vectors: vectors.length, score, acc }
-  const spread = options.unroll && singleQuery && subgroupSize !== undefined && canSpread(rows, keys, lanesPerKey)
+  const spread = options.unroll && subgroupSize !== undefined && canSpread(rows, keys, lanesPerKey)
   const weights = spread
-    ? spreadWeights({ ...products, inside })
+    ? spreadWeights({
+        ...products,
+        key,
+        ownEnd: singleQuery ? 'key_length' : 'visible_end(first_row + lane % ROWS, key_length)',
+      })
     : eachLaneWeights({ ...products, shuffles: subgroupSize !== undefined, visible })
   const { rowMax, rowSum } = weights
   const lines = (code: readonly string[]) => code.join('\n')
@@ -99,7 +103,7 @@ if (first_row + ${literal(r)} < all_rows) {
   let row = first_row + ${literal(r)};
   let head = list_head * u.heads_per_list + row / u.query_length;
   let at = u.q_offset + batch * u.q_batch_stride + head * u.q_head_stride + row % u.query_length * u.q_row_stride;
-  ${singleQuery ? '' : `${rowEnd.at(r)} = ${causal ? 'u32(clamp(i32(row % u.query_length + 1u + key_length) - i32(u.query_length), 0, i32(key_length)))' : 'key_length'};`}
+  ${singleQuery ? '' : `${rowEnd.at(r)} = visible_end(row, key_length);`}
   ${indent(
     lines([
       ...unitsOfLane.map((n) => `let unit${n} = q[at + ${loaded(n)}];`),
@@ -120,8 +124,7 @@ if (first_row + ${literal(r)} < all_rows) {
   var found = 0u;
   if (position < end) { found = key_at(position, first, list_row); }
   ${inside.at(j)} = position < end && found < key_length;
-  ${singleQuery ? '' : `${key.at(j)} = select(NO_KEY, found, ${inside.at(j)});`}
-  ${weights.noteKey(j)}
+  ${key.at(j)} = select(NO_KEY, found, ${inside.at(j)});
   ${keyRow.at(j)} = ${paged ? `row_of(select(0u, found, ${inside.at(j)}), batch)` : `select(0u, found, ${inside.at(j)})`};
 }`,
   )
@@ -256,7 +259,8 @@ const ROWS = ${rows}u;
 const UNITS = ${units}u; // 16-byte units of a row
 const VECTORS = ${headDim / 4}u; // vec4 of a row
 const MIN_SPAN = ${MIN_SPAN}u;
-${singleQuery ? '' : 'const NO_KEY = 0xffffffffu; // behind all that a row sees\n'}
+const NO_KEY = 0xffffffffu; // behind all that a row sees
+
 ${
   subgroupSize === undefined
     ? `var<workgroup> products: array<f32, KEYS * ROWS * LANES>;\nvar<workgroup> sums: array<f32, GROUPS * KEYS * ROWS>;\n`
@@ -282,7 +286,17 @@ fn row_of(key: u32, batch: u32) -> u32 {
 `
     : ''
 }
-// Where a row of a list head is written.
+${
+  singleQuery
+    ? ''
+    : `\
+// Keys before it are visible to a row of a list head.
+fn visible_end(row: u32, key_length: u32) -> u32 {
+  ${causal ? 'return u32(clamp(i32(row % u.query_length + 1u + key_length) - i32(u.query_length), 0, i32(key_length)));' : 'return key_length;'}
+}
+
+`
+}// Where a row of a list head is written.
 fn part_row(split: u32, batch: u32, list_head: u32, row: u32) -> u32 {
   let head = list_head * u.heads_per_list + row / u.query_length;
   return ((split * u.batch + batch) * u.query_heads + head) * u.query_length + row % u.query_length;
@@ -348,7 +362,7 @@ fn main(
   ${indent(loadQueries, 2)}
 
   for (var step = start; step < end; step += GROUPS * KEYS) {
-    ${indent(lines([...[keyRow, inside, ...(singleQuery ? [] : [key]), kUnit, vUnit, score].map((array) => array.declaration), weights.ofStep]), 4)}
+    ${indent(lines([key, keyRow, inside, kUnit, vUnit, score].map((array) => array.declaration)), 4)}
     ${indent(lines([findKeys, load, multiply, weights.fromProducts, accumulate]), 4)}
   }
   ${indent(lines([weights.finish, write]), 2)}

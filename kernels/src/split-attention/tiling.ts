@@ -23,7 +23,7 @@ export interface SplitTiling {
 }
 
 /** Numbers that a lane may hold of queries, and as many of outputs: with more, compilers spill. */
-const ELEMENTS = 64
+const ELEMENTS = 32
 
 /** @param subgroupSize lanes that every subgroup has; absent: lanes add up through workgroup memory, and hold less */
 export function splitTiling(dtype: DType, headDim: number, subgroupSize?: number): SplitTiling {

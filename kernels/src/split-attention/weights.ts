@@ -21,10 +21,6 @@ export interface Weights {
   readonly rowMax: Cells
   readonly rowSum: Cells
   readonly declarations: string
-  /** Declarations of a step. */
-  readonly ofStep: string
-  /** What is to be known of key j of a step. */
-  noteKey(j: Index): string
   /** Turns products into weights, and rescales `acc` where a maximum has grown. */
   readonly fromProducts: string
   readonly finish: string
@@ -102,8 +98,6 @@ ${rowSum.at(r)} += ${score.at(j, r)};`,
       rowSum.declaration,
       each('r', rows, (r) => `${rowMax.at(r)} = ${LOWEST};`),
     ]),
-    ofStep: '',
-    noteKey: () => '',
     fromProducts: lines([addUp, weigh]),
     finish: '',
   }
@@ -118,7 +112,9 @@ export function canSpread(rows: number, keys: number, lanesPerKey: number): bool
 /**
  * The lanes of a key share out its products: each exchange with a neighbour halves how many a lane still adds up, so that
  * lane l ends with those of row l mod `rows`, and only of keys that are ⌊l / rows⌋ modulo their number. It computes their
- * weights, and gets the others' back. About a third of the work of `eachLaneWeights` for 8 rows. Unrolled, one query.
+ * weights, and gets the others' back. For code that is unrolled.
+ *
+ * @param ownEnd  keys before it are visible to the row of a lane
  */
 export function spreadWeights({
   rows,
@@ -127,8 +123,9 @@ export function spreadWeights({
   vectors,
   score,
   acc,
-  inside,
-}: Products & { readonly inside: Cells }): Weights {
+  key,
+  ownEnd,
+}: Products & { readonly key: Cells; readonly ownEnd: string }): Weights {
   const rowMax = unrolled.cells('row_max', 'f32', [rows])
   const rowSum = unrolled.cells('row_sum', 'f32', [rows])
   const keyLanes = lanesPerKey / rows
@@ -154,19 +151,24 @@ export function spreadWeights({
       exchange(mask, `sum${mask}_${j}_0`, left[2 * j]![0]!, left[2 * j + 1]![0]!),
     ])
   }
+  const ownKey = (i: number) =>
+    range(keyLanes - 1).reduce(
+      (otherwise, t) => `select(${otherwise}, ${key.at(i * keyLanes + t)}, lane / ROWS == ${t}u)`,
+      key.at((i + 1) * keyLanes - 1),
+    )
   const sums = left.map(([name]) => name!)
 
   const fromProducts = lines([
     ...exchanges,
-    ...own.map((i) => `let inside${i} = (inside_bits & (1u << (${i * keyLanes}u + lane / ROWS))) != 0u;`),
+    ...own.map((i) => `let seen${i} = ${ownKey(i)} < own_end;`),
     `var top = own_max;`,
-    ...own.map((i) => `if (inside${i}) { top = max(top, ${sums[i]}); }`),
+    ...own.map((i) => `if (seen${i}) { top = max(top, ${sums[i]}); }`),
     ...keyMasks.map((mask) => `top = max(top, subgroupShuffleXor(top, ${mask}u));`),
     `let own_rescale = ${below('own_max - top')};`,
     `own_max = top;`,
     `own_sum *= own_rescale;`,
     ...own.flatMap((i) => [
-      `let own_weight${i} = select(0.0, exp2(${sums[i]} - own_max), inside${i});`,
+      `let own_weight${i} = select(0.0, exp2(${sums[i]} - own_max), seen${i});`,
       `own_sum += own_weight${i};`,
     ]),
     ...range(rows).map(
@@ -186,9 +188,12 @@ export function spreadWeights({
   return {
     rowMax,
     rowSum,
-    declarations: lines([`var own_max = ${LOWEST};`, 'var own_sum = 0.0;', 'let first_lane = subgroup_lane - lane;']),
-    ofStep: 'var inside_bits = 0u;',
-    noteKey: (j) => `if (${inside.at(j)}) { inside_bits |= 1u << ${literal(j)}; }`,
+    declarations: lines([
+      `let own_end = ${ownEnd};`,
+      `var own_max = ${LOWEST};`,
+      'var own_sum = 0.0;',
+      'let first_lane = subgroup_lane - lane;',
+    ]),
     fromProducts,
     finish: lines([
       ...keyMasks.map((mask) => `own_sum += subgroupShuffleXor(own_sum, ${mask}u);`),
