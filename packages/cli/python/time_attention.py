@@ -18,7 +18,7 @@ BACKENDS = {"flash-attention": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.C
 # As ours: products and sums of halves lose up to a few 1e-3; a wrong mask or head is off by far more.
 ALLOWED_ERROR = 1e-2
 SHORTEST_SAMPLE_MS = 10
-CLOCK_RISE_S = 0.3
+CLOCK_RISE_S = 0.15
 
 
 def error_of_rows(out, q, k, v, causal):

@@ -1,6 +1,6 @@
 import { type HostPlan, halvesToFloats, hasBlock, type Runtime, type Tensor } from '@sparse-attention/core'
 import { Random } from '@sparse-attention/models'
-import { attendRow, worst } from '../check-rows.js'
+import { attendRow, type HeadMemory, worst } from '../check-rows.js'
 import type { CallTensors } from './device-input.js'
 
 /** Rows of each of the heads checked: the first, the last, and others. */
@@ -15,20 +15,17 @@ const rowsPerHead = 8
  */
 export async function errorOnDevice(
   runtime: Runtime,
-  { shape, q, k, v, out, lse }: CallTensors,
+  tensors: CallTensors,
   { causal, scale, seed }: { readonly causal: boolean; readonly scale: number; readonly seed: number },
   plan?: HostPlan,
 ): Promise<number> {
+  const { shape, q, out, lse } = tensors
   const { queryHeads, kvHeads, queryLength, keyLength, headDim } = shape
   const random = new Random(seed)
   let [difference, magnitude, lseDifference] = [0, 0, 0]
   for (const head of new Set([0, queryHeads - 1])) {
     const kvHead = Math.floor((head * kvHeads) / queryHeads)
-    const memory = {
-      k: await readHalves(runtime, k, kvHead * keyLength * headDim, keyLength * headDim),
-      v: await readHalves(runtime, v, kvHead * keyLength * headDim, keyLength * headDim),
-      at: (key: number) => key * headDim,
-    }
+    const memory = await readHead(runtime, tensors, kvHead)
     const others = Array.from({ length: rowsPerHead - 2 }, () => random.integer(queryLength))
     for (const row of new Set([0, queryLength - 1, ...others])) {
       const at = head * queryLength + row
@@ -46,6 +43,23 @@ export async function errorOnDevice(
     }
   }
   return worst(Math.sqrt(difference / Math.max(magnitude, Number.MIN_VALUE)), lseDifference)
+}
+
+/** Heads that were read before: the same tensors are attended to in many ways. */
+const heads = new WeakMap<CallTensors, Map<number, HeadMemory>>()
+
+async function readHead(runtime: Runtime, tensors: CallTensors, kvHead: number): Promise<HeadMemory> {
+  const known = heads.get(tensors) ?? new Map<number, HeadMemory>()
+  heads.set(tensors, known)
+  const { keyLength, headDim } = tensors.shape
+  const [first, count] = [kvHead * keyLength * headDim, keyLength * headDim]
+  const memory = known.get(kvHead) ?? {
+    k: await readHalves(runtime, tensors.k, first, count),
+    v: await readHalves(runtime, tensors.v, first, count),
+    at: (key: number) => key * headDim,
+  }
+  known.set(kvHead, memory)
+  return memory
 }
 
 /** A range of an f16 tensor's elements; both numbers are even. */

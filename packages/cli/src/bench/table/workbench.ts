@@ -10,6 +10,7 @@ import {
   uploadPlan,
 } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
+import { dense } from '@sparse-attention/kernels'
 import type { Ceilings } from '../ceilings.js'
 import { allowedError } from '../check-rows.js'
 import { GpuTimer } from '../gpu-timer.js'
@@ -18,7 +19,7 @@ import { errorOnDevice } from './check.js'
 import { type Bands, type CallTensors, makeCallTensors } from './device-input.js'
 import type { PyTorchReport } from './pytorch.js'
 import { NotMeasured } from './row.js'
-import { type Recorder, timeInTurn } from './timing.js'
+import { type Recorder, recordAttention, timeInTurn } from './timing.js'
 
 /** `full`: the sizes that the targets are set for. `tiny`: the same calls on a software adapter, which takes a minute. */
 export type Scale = 'full' | 'tiny'
@@ -44,6 +45,8 @@ export class Workbench implements Disposable {
   readonly pytorch: PyTorchReport
   readonly timer: GpuTimer | undefined
   readonly #ofTier = new Map<Tier, Runtime>()
+  readonly #tensors = new Map<string, Promise<CallTensors>>()
+  readonly #baselines = new Map<string, Promise<Baseline>>()
 
   constructor(options: WorkbenchOptions) {
     const { runtime, ceilings, scale, seed, samples, signal, pytorch } = options
@@ -100,8 +103,22 @@ export class Workbench implements Disposable {
     }
   }
 
+  /** Tensors of a shape, shared by all rows that ask for the same, and disposed with the workbench. */
   tensors(shape: AttentionShape, bands?: Bands): Promise<CallTensors> {
-    return makeCallTensors(this.runtime, shape, this.seed, bands)
+    return remember(this.#tensors, JSON.stringify([shape, bands]), () =>
+      makeCallTensors(this.runtime, shape, this.seed, bands),
+    )
+  }
+
+  /** Dense attention of such tensors, checked once for all rows that compare with it. Disposed with the workbench. */
+  baseline(shape: AttentionShape, causal: boolean, bands?: Bands): Promise<Baseline> {
+    return remember(this.#baselines, JSON.stringify([shape, causal, bands]), async () => {
+      const attention = await this.use(dense(), shape, causal)
+      const tensors = await this.tensors(shape, bands)
+      const { error } = await this.checked(attention, tensors)
+      const lse = await this.runtime.read(tensors.lse)
+      return { attention, error, lse, record: recordAttention(attention, tensors) }
+    })
   }
 
   /** Compiles a method for tensors of a shape in f16. */
@@ -151,9 +168,29 @@ export class Workbench implements Disposable {
 
   [Symbol.dispose](): void {
     this.timer?.[Symbol.dispose]()
+    for (const made of this.#baselines.values()) void made.then(({ attention }) => attention.dispose(), ignore)
+    for (const made of this.#tensors.values()) void made.then((tensors) => tensors[Symbol.dispose](), ignore)
     for (const runtime of this.#ofTier.values()) runtime.dispose()
   }
 }
+
+/** What dense attention of some tensors is. */
+export interface Baseline {
+  readonly attention: SparseAttention
+  readonly error: number
+  readonly lse: Float32Array
+  readonly record: Recorder
+}
+
+/** What cannot be made now may be made later, so failures are not kept. */
+function remember<T>(kept: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
+  const made = kept.get(key) ?? make()
+  kept.set(key, made)
+  made.catch(() => kept.delete(key))
+  return made
+}
+
+function ignore(): void {}
 
 export interface GivenPlan {
   readonly host: HostPlan

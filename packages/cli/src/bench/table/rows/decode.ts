@@ -14,7 +14,7 @@ function decodeRow(group: number): Row {
       const sizes = { queryLength: 1, keyLength: bench.tokens(131072), headDim: bench.headDim(128) }
       const shape = { batch: 1, queryHeads: kvHeads * group, kvHeads, ...sizes }
       using attention = await bench.use(dense({ kernel: 'split' }), shape, true)
-      using tensors = await bench.tensors(shape)
+      const tensors = await bench.tensors(shape)
       const { error } = await bench.checked(attention, tensors)
       const times = await bench.time({ attend: recordAttention(attention, tensors) })
       const bytes = compulsoryBytes(shape)

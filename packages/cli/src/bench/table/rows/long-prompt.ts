@@ -1,5 +1,4 @@
 import { recall } from '@sparse-attention/core'
-import { dense } from '@sparse-attention/kernels'
 import { xattention } from '@sparse-attention/prefill'
 import { planPairs } from '../plans.js'
 import type { Row } from '../row.js'
@@ -19,10 +18,8 @@ export const longPromptRows: readonly Row[] = [
       const method = xattention({ stride: 16 })
       using attention = await bench.use(method, shape, true)
       using planning = await bench.use(planningAlone(method), shape, true)
-      using baseline = await bench.use(dense(), shape, true)
-      using tensors = await bench.tensors(shape, bands)
-      const exact = await bench.checked(baseline, tensors)
-      const denseLse = await bench.runtime.read(tensors.lse)
+      const tensors = await bench.tensors(shape, bands)
+      const baseline = await bench.baseline(shape, true, bands)
       const sparse = await bench.checked(attention, tensors)
       const lse = await bench.runtime.read(tensors.lse)
       using plan = sparse.plan
@@ -30,7 +27,7 @@ export const longPromptRows: readonly Row[] = [
         'planning and attend': recordAttention(attention, tensors),
         planning: recordAttention(planning, tensors),
         attend: recordAttention(attention, tensors, { plan }),
-        dense: recordAttention(baseline, tensors),
+        dense: baseline.record,
       })
       const { kept, visible } = sparse.host ? planPairs(sparse.host) : { kept: 1, visible: 1 }
       const density = kept / visible
@@ -41,12 +38,12 @@ export const longPromptRows: readonly Row[] = [
         value: cudnn?.gpu ? times['planning and attend'].medianMs / cudnn.gpu.medianMs : null,
         setup: `${describe(shape, true)}; ${bands.count} bands of ${bands.width} keys, seed ${bench.seed}`,
         tier: bench.runtime.tier,
-        checkedError: Math.max(exact.error, sparse.error),
+        checkedError: Math.max(baseline.error, sparse.error),
         times: { ...times, ...(cudnn?.gpu && { 'PyTorch cuDNN, dense': cudnn.gpu }) },
         bytes: compulsoryBytes(shape),
         operations: 4 * shape.headDim * kept,
         density,
-        recall: recall(lse, denseLse),
+        recall: recall(lse, baseline.lse),
         ...(!cudnn?.gpu && {
           note: `nothing of PyTorch to compare with: ${bench.pytorch.reason ?? cudnn?.reason ?? 'not timed at this length'}`,
         }),

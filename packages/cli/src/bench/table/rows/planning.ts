@@ -1,10 +1,9 @@
-import type { ConfiguredMethod } from '@sparse-attention/core'
-import { dense } from '@sparse-attention/kernels'
+import { type ConfiguredMethod, recall } from '@sparse-attention/core'
 import { minferenceVerticalSlash, xattention } from '@sparse-attention/prefill'
 import { planPairs } from '../plans.js'
 import type { Measurement, Row } from '../row.js'
 import { recordAttention } from '../timing.js'
-import { compulsoryBytes, describe, type Workbench } from '../workbench.js'
+import { describe, type Workbench } from '../workbench.js'
 
 /** 32 runs of 32 keys that every query attends to. */
 export const bands = { count: 32, width: 32 } as const
@@ -28,24 +27,25 @@ async function measurePlanning(bench: Workbench, method: ConfiguredMethod) {
   const shape = bench.shape(32768)
   using attention = await bench.use(method, shape, true)
   using planning = await bench.use(planningAlone(method), shape, true)
-  using baseline = await bench.use(dense(), shape, true)
-  using tensors = await bench.tensors(shape, bands)
-  const checks = [await bench.checked(baseline, tensors), await bench.checked(attention, tensors)]
-  using plan = checks[1]!.plan
+  const tensors = await bench.tensors(shape, bands)
+  const baseline = await bench.baseline(shape, true, bands)
+  const checked = await bench.checked(attention, tensors)
+  using plan = checked.plan
+  const lse = await bench.runtime.read(tensors.lse)
   const times = await bench.time({
     planning: recordAttention(planning, tensors),
     attend: recordAttention(attention, tensors, { plan }),
-    dense: recordAttention(baseline, tensors),
+    dense: baseline.record,
   })
-  const host = checks[1]!.host
+  const { host } = checked
   const { kept, visible } = host ? planPairs(host) : { kept: 1, visible: 1 }
   const found: Omit<Measurement, 'value'> = {
     setup: `${describe(shape, true)}; ${bands.count} bands of ${bands.width} keys, seed ${bench.seed}`,
     tier: bench.runtime.tier,
-    checkedError: Math.max(...checks.map(({ error }) => error)),
+    checkedError: Math.max(checked.error, baseline.error),
     times,
-    bytes: compulsoryBytes(shape),
     density: kept / visible,
+    recall: recall(lse, baseline.lse),
   }
   return { times, found }
 }
