@@ -3,6 +3,7 @@ import type { Mutation } from '../mutation.js'
 
 const flash = 'kernels/src/flash-attention'
 const flashTest = `${flash}/flash-attention.gpu.test.ts`
+const splitTest = 'kernels/src/split-attention/split-attention.gpu.test.ts'
 const denseTest = 'kernels/src/dense/dense.gpu.test.ts'
 
 export const attention: readonly Mutation[] = [
@@ -125,7 +126,31 @@ export const attention: readonly Mutation[] = [
     file: 'kernels/src/split-attention/emit.ts',
     find: 'let end = min(start + span, positions);',
     replace: 'let end = min(start + span - 1u, positions);',
-    caughtBy: { file: 'kernels/src/split-attention/split-attention.gpu.test.ts', name: 'over lists' },
+    caughtBy: { file: splitTest, name: 'over lists' },
+  },
+  {
+    id: 'weights-of-another-row',
+    mistake: 'Lanes that share out the weights of a key give each row those of its neighbour.',
+    file: 'kernels/src/split-attention/weights.ts',
+    find: '(j % keyLanes) * rows + r}u',
+    replace: '(j % keyLanes) * rows + (r ^ 1)}u',
+    caughtBy: { file: splitTest, name: 'with shuffles' },
+  },
+  {
+    id: 'page-table-ignored',
+    mistake: 'Pages of a sequence are read in the order of the pool.',
+    file: 'kernels/src/split-attention/emit.ts',
+    find: 'pages[batch * (u.table_width + 1u) + 1u + key / ${pageSize}u] * ${pageSize}u',
+    replace: 'key / ${pageSize}u * ${pageSize}u',
+    caughtBy: { file: 'kernels/src/split-attention/paged.gpu.test.ts', name: 'keys and values in pages' },
+  },
+  {
+    id: 'longest-sequence-for-all',
+    mistake: 'Every sequence of a paged call has as many keys as the longest.',
+    file: 'kernels/src/split-attention/emit.ts',
+    find: 'min(pages[batch * (u.table_width + 1u)], u.key_length)',
+    replace: 'u.key_length',
+    caughtBy: { file: 'kernels/src/split-attention/paged.gpu.test.ts', name: 'keys and values in pages' },
   },
   {
     id: 'merge-by-count',
