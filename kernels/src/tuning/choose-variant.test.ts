@@ -2,6 +2,7 @@ import type { TuningEntry } from '@sparse-attention/core'
 import { expect, test } from 'vitest'
 import { defaultVariant, flashVariants, variantName } from '../flash-attention/variants.js'
 import { chooseVariant, sourcesHash, type TunedRuntime } from './choose-variant.js'
+import { knownAdapters } from './known-adapters.js'
 
 const call = { headDim: 128, dtype: 'f16', causal: false } as const
 const runtime: TunedRuntime = {
@@ -46,4 +47,22 @@ test('the hash tells variants and calls apart', () => {
     sourcesHash(runtime, { ...call, causal: true }, variant),
   ])
   expect(new Set(hashes).size).toBe(hashes.length)
+})
+
+test('of a known adapter the speed is known, and each variant in its table is one', () => {
+  for (const { vendor, device, calls } of knownAdapters) {
+    const known = { ...runtime, identity: { ...runtime.identity, vendor, device } }
+    for (const { tier, dtype, operationsPerSecond, variants } of calls) {
+      for (const headDim of [64, 72, ...Object.keys(variants).map(Number)]) {
+        const { variant, ...rest } = chooseVariant({ ...known, tier }, { ...call, dtype, headDim })
+        const usual = defaultVariant({ tier }, { ...call, dtype, headDim })
+        expect(rest).toEqual({ operationsPerSecond })
+        expect(variantName(variant)).toBe(variants[headDim] ?? variantName(usual))
+      }
+    }
+    // What was tuned here comes first.
+    expect(
+      chooseVariant({ ...known, tuning: { version: 1, entries: [{ ...entry, adapter: known.identity }] } }, call),
+    ).toEqual({ variant: other, operationsPerSecond: 3e12 })
+  }
 })

@@ -22,7 +22,7 @@ export interface TuneCall {
   readonly headDim: number
   readonly dtype: DType
   readonly causal: boolean
-  /** Tokens of queries and keys to time. Default: found by the adapter's speed, the longest and a fourth and a sixteenth of it. */
+  /** Tokens of queries and keys to time. Default: by the adapter's speed a longest one, half and a fourth of it. */
   readonly lengths?: readonly number[]
 }
 
@@ -243,7 +243,7 @@ class Tuning {
     const oneCall = ((ONE_CALL * this.#budgetMs) / 1000) * operationsPerSecond
     let most = LONGEST
     while (most > SHORTEST && operationsOf(this.#call, most) > oneCall) most /= 2
-    return { operationsPerSecond, lengths: [most, most / 4, most / 16].filter((n) => n >= SHORTEST) }
+    return { operationsPerSecond, lengths: [most, most / 2, most / 4].filter((n) => n >= SHORTEST) }
   }
 
   async #race(taking: readonly Candidate[], lengths: readonly number[], operationsPerSecond: number): Promise<Outcome> {
