@@ -57,7 +57,7 @@ describe('mistakes', () => {
 
   test.each<[Fault, string, RegExp]>([
     ['density rises with the threshold', 'density falls', /threshold = .* keeps/],
-    ['keeps state between calls', 'two runs give the same bits', /the second run: element/],
+    ['keeps state between calls', 'every run gives the same bits', /run 2: element/],
     ['leaks a buffer with each call', 'fifty runs', /50 runs left 50 buffers/],
     ['leaks a buffer when disposed', 'what an attention allocates', /left 1 buffers of 64 bytes/],
     ['multiplies masked keys by zero', 'NaN and infinity in one key', /does not read it, but its output changed/],
