@@ -2,7 +2,7 @@ import type { KernelSource } from '@sparse-attention/core'
 import { pageTableFunctions, pageTableUniforms } from '../shared/pages.js'
 import { uniformStruct } from '../shared/uniforms.js'
 import { indent, LOWEST, orderedFunction } from '../shared/wgsl.js'
-import { scanBytes, workgroupScanFunction } from '../shared/workgroup-scan.js'
+import { type RowInvocations, scanBytes, workgroupScanFunction } from '../shared/workgroup-scan.js'
 
 export const pruneTopPUniforms = {
   ...pageTableUniforms,
@@ -20,10 +20,11 @@ export const pruneTopPUniforms = {
 export const MARGIN = 2 ** -16
 
 /** Top-p over the tokens of a list, as bits: one workgroup a query head. */
-export function emitPruneTopP(): KernelSource {
+export function emitPruneTopP(invocations: RowInvocations): KernelSource {
+  const binsEach = 1024 / invocations
   /** Statements for each token that is not forced: `weight`. */
   const eachWeight = (statement: string) => `\
-for (var i = local; i * 4u < end; i += 256u) {
+for (var i = local; i * 4u < end; i += ${invocations}u) {
   let four = scores[first + i];
   for (var j = 0u; j < 4u; j++) {
     if (i * 4u + j >= end || is_forced(i * 4u + j, end)) { continue; }
@@ -42,7 +43,7 @@ for (var i = local; i * 4u < end; i += 256u) {
 // No sort: bits of positive floats order as the floats do, so the cut is found digit by digit, each digit from the mass of the
 // weights that share those above it. Masses are integers in units of 2^-24 of the largest weight, in two words, so that sums
 // are exact in any order; a weight is rounded down, and the mass wanted is of weights that are not: the share kept is never below p.
-// One workgroup of 256 a row, four scores at a time.
+// One workgroup of ${invocations} a row, four scores at a time.
 ${uniformStruct('Uniforms', pruneTopPUniforms)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -59,15 +60,15 @@ var<workgroup> low_mass: array<atomic<u32>, 1024>; // the lowest 12 bits of each
 var<workgroup> high_mass: array<atomic<u32>, 1024>; // the 13 bits above
 var<workgroup> digit_at_cut: u32;
 var<workgroup> mass_above: vec2<u32>;
-var<workgroup> words: array<atomic<u32>, 32>;
+var<workgroup> words: array<atomic<u32>, ${invocations / 8}>;
 
 ${pageTableFunctions}
 
 ${orderedFunction}
 
-${workgroupScanFunction('f32')}
+${workgroupScanFunction('f32', invocations)}
 
-${workgroupScanFunction('u32', 'count_scan')}
+${workgroupScanFunction('u32', invocations, 'count_scan')}
 
 // Masses in two words, units of 2^-12 and 2^-24: the carry.
 fn carried(mass: vec2<u32>) -> vec2<u32> { return vec2<u32>(mass.x + (mass.y >> 12u), mass.y & 0xfffu); }
@@ -76,7 +77,7 @@ fn is_less(a: vec2<u32>, b: vec2<u32>) -> bool { return a.x < b.x || (a.x == b.x
 
 fn is_forced(position: u32, end: u32) -> bool { return position < u.forced || position + 1u == end; }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(${invocations})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let sequence = workgroup.y;
   let row = sequence * u.query_heads + workgroup.x;
@@ -89,13 +90,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   // The largest score.
   var largest = ${LOWEST};
-  for (var i = local; i * 4u < end; i += 256u) {
+  for (var i = local; i * 4u < end; i += ${invocations}u) {
     let four = scores[first + i];
     for (var j = 0u; j < 4u; j++) { if (i * 4u + j < end) { largest = max(largest, ordered(four[j])); } }
   }
   workgroup_scan_sums[local] = largest;
   workgroupBarrier();
-  for (var step = 128u; step > 0u; step /= 2u) {
+  for (var step = ${invocations / 2}u; step > 0u; step /= 2u) {
     if (local < step) { workgroup_scan_sums[local] = max(workgroup_scan_sums[local], workgroup_scan_sums[local + step]); }
     workgroupBarrier();
   }
@@ -104,7 +105,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   // Weights, in place, and their sums.
   var sum = 0.0;
   var forced_sum = 0.0;
-  for (var i = local; i * 4u < end; i += 256u) {
+  for (var i = local; i * 4u < end; i += ${invocations}u) {
     var four = scores[first + i];
     for (var j = 0u; j < 4u; j++) {
       let score = ordered(four[j]);
@@ -128,9 +129,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   var found = true;
   for (var step = 0u; step < 3u; step++) {
     let shift = 18u - 9u * step;
-    for (var i = 0u; i < 4u; i++) {
-      atomicStore(&low_mass[local + 256u * i], 0u);
-      atomicStore(&high_mass[local + 256u * i], 0u);
+    for (var i = local; i < BINS; i += ${invocations}u) {
+      atomicStore(&low_mass[i], 0u);
+      atomicStore(&high_mass[i], 0u);
     }
     if (local == 0u) { digit_at_cut = BINS; }
     workgroupBarrier();
@@ -146,14 +147,14 @@ if ((value >> 18u) >= LEAST && (step == 0u || (value >> (shift + 9u)) == known))
       6,
     )}
     workgroupBarrier();
-    // From the top: invocation i has the four bins below BINS − 4 i.
-    let top = BINS - 4u * local;
+    // From the top: invocation i has the ${binsEach} below BINS − ${binsEach} i.
+    let top = BINS - ${binsEach}u * local;
     var own = vec2<u32>();
-    for (var i = 1u; i <= 4u; i++) { own += vec2<u32>(atomicLoad(&high_mass[top - i]), atomicLoad(&low_mass[top - i])); }
+    for (var i = 1u; i <= ${binsEach}u; i++) { own += vec2<u32>(atomicLoad(&high_mass[top - i]), atomicLoad(&low_mass[top - i])); }
     let high = count_scan(local, own.x);
     let low = count_scan(local, own.y);
     var reached = carried(above + vec2<u32>(high, low) - own);
-    for (var i = 1u; i <= 4u; i++) {
+    for (var i = 1u; i <= ${binsEach}u; i++) {
       let after = carried(reached + vec2<u32>(atomicLoad(&high_mass[top - i]), atomicLoad(&low_mass[top - i])));
       if (is_less(reached, wanted) && !is_less(after, wanted)) {
         digit_at_cut = top - i;
@@ -171,9 +172,9 @@ if ((value >> 18u) >= LEAST && (step == 0u || (value >> (shift + 9u)) == known))
   var cut = select(select(0u, 0x7f800000u, missing <= 0.0), known, found);
   if (p >= 1.0 || largest == ${LOWEST}) { cut = 0u; }
 
-  for (var tile = 0u; tile * 4u < end; tile += 256u) {
+  for (var tile = 0u; tile * 4u < end; tile += ${invocations}u) {
     let i = tile + local;
-    if (local < 32u) { atomicStore(&words[local], 0u); }
+    if (local < ${invocations / 8}u) { atomicStore(&words[local], 0u); }
     workgroupBarrier();
     if (i * 4u < end) {
       let four = bitcast<vec4<u32>>(scores[first + i]);
@@ -186,7 +187,7 @@ if ((value >> 18u) >= LEAST && (step == 0u || (value >> (shift + 9u)) == known))
     }
     workgroupBarrier();
     let word = tile / 8u + local;
-    if (local < 32u && word * 32u < end) { bits[row * ((u.capacity * u.page_size + 31u) / 32u) + word] = atomicLoad(&words[local]); }
+    if (local < ${invocations / 8}u && word * 32u < end) { bits[row * ((u.capacity * u.page_size + 31u) / 32u) + word] = atomicLoad(&words[local]); }
     workgroupBarrier();
   }
 }
@@ -195,7 +196,7 @@ if ((value >> 18u) >= LEAST && (step == 0u || (value >> (shift + 9u)) == known))
     label: 'prune-top-p',
     code,
     bindings: ['uniform', 'read', 'read', 'read', 'read_write', 'read_write'],
-    workgroupSize: 256,
-    workgroupBytes: 2 * 1024 * 4 + 16 + 32 * 4 + 2 * scanBytes,
+    workgroupSize: invocations,
+    workgroupBytes: 2 * 1024 * 4 + 16 + invocations / 2 + 2 * scanBytes(invocations),
   }
 }

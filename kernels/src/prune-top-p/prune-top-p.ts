@@ -2,6 +2,7 @@ import type { AttentionFrame, BufferSlice, Dispatch, KeyPages, Runtime } from '@
 import { checkInteger, checkWords } from '../shared/check.js'
 import { pageTableValues, type SelectedLists } from '../shared/pages.js'
 import { packUniforms } from '../shared/uniforms.js'
+import { rowInvocations } from '../shared/workgroup-scan.js'
 import { emitPruneTopP, pruneTopPUniforms } from './emit.js'
 
 /**
@@ -32,7 +33,7 @@ export type PruneTopP = (
  */
 export async function pruneTopP(runtime: Runtime, forcedPages: number): Promise<PruneTopP> {
   checkInteger('forcedPages', forcedPages, 0, 2 ** 20)
-  const kernel = await runtime.kernel(emitPruneTopP())
+  const kernel = await runtime.kernel(emitPruneTopP(rowInvocations(runtime)))
   return ({ batch, queryHeads, kvHeads }, pages, lists, scores, topP, layer, bits) => {
     const tokens = lists.capacity * pages.pageSize
     const words = Math.ceil(tokens / 32)

@@ -3,7 +3,7 @@ import { pageTableFunctions, pageTableUniforms } from '../shared/pages.js'
 import { sortKeyFunction } from '../shared/sort-key.js'
 import { uniformStruct } from '../shared/uniforms.js'
 import { indent } from '../shared/wgsl.js'
-import { scanBytes, workgroupScanFunction } from '../shared/workgroup-scan.js'
+import { type RowInvocations, scanBytes, workgroupScanFunction } from '../shared/workgroup-scan.js'
 
 export const selectPagesUniforms = {
   ...pageTableUniforms,
@@ -17,10 +17,11 @@ export const selectPagesUniforms = {
 } as const
 
 /** Top-k pages of each row as a list: one workgroup a row. */
-export function emitSelectPages(): KernelSource {
+export function emitSelectPages(invocations: RowInvocations): KernelSource {
+  const binsEach = 2048 / invocations
   /** Statements for the keys of pages 4 · i … that are candidates: `key`, `page`. */
   const eachKey = (statement: string) => `\
-for (var i = local; i * 4u < last; i += 256u) {
+for (var i = local; i * 4u < last; i += ${invocations}u) {
   let four = scores[first_score + i];
   for (var j = 0u; j < 4u; j++) {
     let page = i * 4u + j;
@@ -36,8 +37,8 @@ for (var i = local; i * 4u < last; i += 256u) {
 // scores f32 [B, heads, score_stride], any sign; NaN counts as −∞. counts i32[B, heads]; indices i32[B, heads, capacity]: first
 // tokens of the pages, ascending, padded with −1.
 //
-// No sort: scores become u32 keys of the same order, and the key at the cut is found digit by digit from the top, 11, 11 and 10
-// bits, each a histogram of the keys that share the digits so far. One workgroup of 256 a row, four scores at a time.
+// No sort: scores become u32 keys of the same order, and how far the key at the cut lies above the least is found digit by digit from
+// the top, 11 bits of the range at a time, each a histogram of the keys that share the digits so far. One workgroup of ${invocations} a row, four scores at a time.
 ${uniformStruct('Uniforms', selectPagesUniforms)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -49,14 +50,16 @@ ${uniformStruct('Uniforms', selectPagesUniforms)}
 var<workgroup> bins: array<atomic<u32>, 2048>;
 var<workgroup> digit_at_cut: u32;
 var<workgroup> found_above: u32;
+var<workgroup> least: atomic<u32>;
+var<workgroup> most: atomic<u32>;
 
 ${pageTableFunctions}
 
 ${sortKeyFunction}
 
-${workgroupScanFunction('u32')}
+${workgroupScanFunction('u32', invocations)}
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(${invocations})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let row = workgroup.y * u.heads + workgroup.x;
   let first_score = row * u.score_stride / 4u;
@@ -64,31 +67,49 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let pages = (key_count(workgroup.y) + u.page_size - 1u) / u.page_size;
   let kept = min(pages, u.top_k);
   if (local == 0u) { counts[row] = i32(kept); }
-  for (var i = kept + local; i < u.capacity; i += 256u) { indices[list + i] = -1; }
+  for (var i = kept + local; i < u.capacity; i += ${invocations}u) { indices[list + i] = -1; }
   if (pages <= u.top_k) {
-    for (var i = local; i < pages; i += 256u) { indices[list + i] = i32(i * u.page_size); }
+    for (var i = local; i < pages; i += ${invocations}u) { indices[list + i] = i32(i * u.page_size); }
     return;
   }
 
   // Candidates are pages sinks … last − 1; the key of the wanted-th of them, and how many are above it.
   let last = pages - 1u;
   let wanted = u.top_k - u.sinks - 1u;
+  // Scores are much alike in size, so digits are of the range that they lie in: keys then fall into many bins, not few.
+  var least_key = 0xffffffffu;
+  var most_key = 0u;
+  ${indent(eachKey('least_key = min(least_key, key);\nmost_key = max(most_key, key);'), 2)}
+  if (local == 0u) {
+    atomicStore(&least, 0xffffffffu);
+    atomicStore(&most, 0u);
+  }
+  workgroupBarrier();
+  atomicMin(&least, least_key);
+  atomicMax(&most, most_key);
+  workgroupBarrier();
+  let base = atomicLoad(&least);
+  var left = 32u - min(countLeadingZeros(max(atomicLoad(&most), base) - base), 32u); // bits of the range not yet known
   var cut = 0u;
   var above = 0u;
   for (var step = 0u; step < 3u; step++) {
-    let shift = select(21u - 11u * step, 0u, step == 2u);
-    let width = select(11u, 10u, step == 2u);
-    let known = select(0xffffffffu << ((shift + width) & 31u), 0u, step == 0u);
-    for (var i = 0u; i < 8u; i++) { atomicStore(&bins[local + 256u * i], 0u); }
+    let shift = left - min(left, 11u);
+    for (var i = local; i < 2048u; i += ${invocations}u) { atomicStore(&bins[i], 0u); }
     workgroupBarrier();
-    ${indent(eachKey('if ((key & known) == cut) { atomicAdd(&bins[(key >> shift) & ((1u << width) - 1u)], 1u); }'), 4)}
+    ${indent(
+      eachKey(`\
+let place = key - base;
+// A shift by all 32 bits is none in WGSL.
+if (left >= 32u || (place >> left) == (cut >> left)) { atomicAdd(&bins[(place - cut) >> shift], 1u); }`),
+      4,
+    )}
     workgroupBarrier();
-    // From the top: invocation i has the eight bins below 2048 − 8 i.
-    let top = 2048u - 8u * local;
+    // From the top: invocation i has the ${binsEach} bins below 2048 − ${binsEach} i.
+    let top = 2048u - ${binsEach}u * local;
     var own = 0u;
-    for (var i = 1u; i <= 8u; i++) { own += atomicLoad(&bins[top - i]); }
+    for (var i = 1u; i <= ${binsEach}u; i++) { own += atomicLoad(&bins[top - i]); }
     var reached = above + workgroup_scan(local, own) - own;
-    for (var i = 1u; i <= 8u; i++) {
+    for (var i = 1u; i <= ${binsEach}u; i++) {
       let count = atomicLoad(&bins[top - i]);
       if (reached < wanted && reached + count >= wanted) {
         digit_at_cut = top - i;
@@ -97,19 +118,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       reached += count;
     }
     workgroupBarrier();
-    cut |= digit_at_cut << shift;
+    cut += digit_at_cut << shift;
     above = found_above;
+    left = shift;
     workgroupBarrier();
   }
+  cut += base;
   if (wanted == 0u) { cut = 0xffffffffu; } // above the key of every score
   let ties_kept = wanted - above;
 
-  for (var i = local; i < u.sinks; i += 256u) { indices[list + i] = i32(i * u.page_size); }
+  for (var i = local; i < u.sinks; i += ${invocations}u) { indices[list + i] = i32(i * u.page_size); }
   if (local == 0u) { indices[list + u.top_k - 1u] = i32(last * u.page_size); }
-  // Four pages an invocation, 1024 at a time. A page's place: those above the cut before it, and the ties that are kept.
+  // Four pages an invocation, ${4 * invocations} at a time. A page's place: those above the cut before it, and the ties that are kept.
   var before_above = 0u;
   var before_ties = 0u;
-  for (var first = 0u; first < last; first += 1024u) {
+  for (var first = 0u; first < last; first += ${4 * invocations}u) {
     let i = first / 4u + local;
     var keys: array<u32, 4>;
     var own = 0u;
@@ -141,7 +164,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     label: 'select-pages',
     code,
     bindings: ['uniform', 'read', 'read', 'read_write', 'read_write'],
-    workgroupSize: 256,
-    workgroupBytes: 2048 * 4 + 8 + scanBytes,
+    workgroupSize: invocations,
+    workgroupBytes: 2048 * 4 + 16 + scanBytes(invocations),
   }
 }

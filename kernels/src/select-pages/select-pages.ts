@@ -3,6 +3,7 @@ import type { PageScoreRows } from '../page-scores/page-scores.js'
 import { checkInteger } from '../shared/check.js'
 import { pageTableValues, type SelectedLists } from '../shared/pages.js'
 import { packUniforms } from '../shared/uniforms.js'
+import { rowInvocations } from '../shared/workgroup-scan.js'
 import { emitSelectPages, selectPagesUniforms } from './emit.js'
 
 /**
@@ -27,7 +28,7 @@ export type SelectPages = (
  */
 export async function selectPages(runtime: Runtime, sinks: number): Promise<SelectPages> {
   checkInteger('sinks', sinks, 0, 2 ** 20)
-  const kernel = await runtime.kernel(emitSelectPages())
+  const kernel = await runtime.kernel(emitSelectPages(rowInvocations(runtime)))
   return (frame, pages, { heads, stride, scores }, topK) => {
     checkInteger('topK', topK, sinks + 1, 2 ** 31 - 1)
     const { batch } = frame
