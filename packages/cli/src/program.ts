@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { attendCommand } from './commands/attend.js'
 import { benchCommand } from './commands/bench.js'
 import { compareCommand } from './commands/compare.js'
+import { demoDecodeCommand } from './commands/demo-decode.js'
 import { demoGenerateCommand } from './commands/demo-generate.js'
 import { demoPrefillCommand } from './commands/demo-prefill.js'
 import { demoTasksCommand } from './commands/demo-tasks.js'
@@ -31,7 +32,8 @@ export function createProgram(terminal: Terminal): Command {
     // What follows a verb is the verb's: `bench` and `bench table` have options of the same names.
     .enablePositionalOptions()
   const demo = program.command('demo').description('a model, dense and sparse, side by side')
-  for (const command of [demoPrefillCommand, demoTasksCommand, demoGenerateCommand]) demo.addCommand(command(output))
+  for (const command of [demoPrefillCommand, demoTasksCommand, demoGenerateCommand, demoDecodeCommand])
+    demo.addCommand(command(output))
   for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand, benchCommand, tuneCommand])
     program.addCommand(command(output))
   for (const command of family(program)) {

@@ -126,8 +126,8 @@ export class ReplacedAttention {
     const { causal } = this.cut.found.node
     // A prompt is read from its own keys as long as there is no past.
     await this.#compile(prefill, { headDim, dtype, causal, pageSize: undefined })
-    const pageSize = decode.method.capabilities.pages ? this.pageSize : undefined
-    await this.#compile(decode, { headDim, dtype, causal, pageSize })
+    const { pageSize } = this
+    await this.#compile(pageSize === undefined ? decode : this.#overPages(decode), { headDim, dtype, causal, pageSize })
     this.#headDim = headDim
   }
 

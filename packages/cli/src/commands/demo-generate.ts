@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { type ConfiguredMethod, type OptionValue, SparseAttentionError, type Tier } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
+import { dense } from '@sparse-attention/kernels'
 import { heldOutPassage, type LanguageModel, loadHeldOutBook, loadLanguageModel } from '@sparse-attention/models/node'
 import type { FinishReason, GenerateOptions, GenerationStatistics } from '@sparse-attention/onnxruntime'
 import { Command, InvalidArgumentError, Option } from 'commander'
@@ -126,13 +127,15 @@ async function demoGenerate(options: DemoGenerateOptions, out: Output): Promise<
     const factory = findMethod(id)
     return factory({ ...factory.definition.scaled(ids.length), ...values })
   }
+  // What reads pages.
+  const split = options.decode === dense.definition.id ? { kernel: 'split' } : {}
   const methods = {
     prefill: configure(options.prefill, given.prefill),
-    decode: configure(options.decode, given.decode),
+    decode: configure(options.decode, { ...split, ...given.decode }),
   }
   const sampling = samplingOptions(options)
 
-  const loaded = await loadForGeneration(runtime, language, methods, out)
+  const loaded = await loadForGeneration(runtime, language, methods, ids.length + maxNewTokens, out)
   const live = out.liveText()
   try {
     using cache = await loaded.createCache(ids.length + maxNewTokens)

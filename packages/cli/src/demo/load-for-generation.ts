@@ -1,4 +1,5 @@
 import type { ConfiguredMethod, Runtime } from '@sparse-attention/core'
+import { pageBounds, pagedKVCache, quantizedKeys } from '@sparse-attention/decode'
 import type { LanguageModel } from '@sparse-attention/models'
 import { AttentionModel, type ModelCache } from '@sparse-attention/onnxruntime'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
@@ -6,14 +7,23 @@ import type { Output } from '../terminal.js'
 
 export interface LoadedForGeneration {
   readonly model: AttentionModel
+  /** A cache in pages, with what methods for decoding want to know of them. */
   createCache(capacity: number): Promise<ModelCache>
 }
 
-/** Loads the demo model to generate with, a progress bar while it does. */
+/** Tokens of a page: Quest's. */
+const pageSize = 16
+
+/**
+ * Loads the demo model to generate with, a progress bar while it does.
+ *
+ * @param capacity tokens of prompt and text together, at most
+ */
 export async function loadForGeneration(
   runtime: Runtime,
   language: LanguageModel,
   methods: { readonly prefill: ConfiguredMethod; readonly decode: ConfiguredMethod },
+  capacity: number,
   { signal, progress }: Pick<Output, 'signal' | 'progress'>,
 ): Promise<LoadedForGeneration> {
   const ort = await loadOrt(runtime)
@@ -21,7 +31,8 @@ export async function loadForGeneration(
   try {
     const model = await AttentionModel.load(runtime, ort, language.model, {
       attention: () => methods,
-      cache: true,
+      cache: { pageSize },
+      captureSteps: { capacity },
       preferredOutputLocation: 'gpu-buffer',
       // Weights are made float32 once, not for every token.
       sessionOptions: { extra: { session: { disable_quant_qdq: '1' } } },
@@ -31,7 +42,13 @@ export async function loadForGeneration(
         bar.step(step)
       },
     })
-    return { model, createCache: (capacity) => model.createCache({ capacity }) }
+    const metadata = [pageBounds, quantizedKeys(4)]
+    const createCache = (tokens: number) =>
+      model.createCache({
+        capacity: tokens,
+        kvCache: (runtime, config) => pagedKVCache(runtime, { ...config, pageSize, metadata }),
+      })
+    return { model, createCache }
   } finally {
     bar?.stop()
   }

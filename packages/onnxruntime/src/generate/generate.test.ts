@@ -1,3 +1,4 @@
+import { pagedKVCache, sinkWindow } from '@sparse-attention/decode'
 import { dense } from '@sparse-attention/kernels'
 import { xattention } from '@sparse-attention/prefill'
 import { beforeAll, describe, expect, test, vi } from 'vitest'
@@ -148,6 +149,28 @@ test('tells density and keys per query of every n-th run, by another method than
     density: 1,
     layers: [{ method: 'dense', keysPerQuery: 83 }, { density: 1 }],
   })
+})
+
+test('writes from pages what it writes from tensors, turn after turn, where the method can read them and where it cannot', async () => {
+  await using paged = await harness.load(bytes, {
+    cache: { pageSize: 16 },
+    attention: () => ({ prefill: xattention({ threshold: 1 }), decode: sinkWindow({ localWindow: 4096 }) }),
+  })
+  using cache = await paged.createCache({
+    capacity: 96,
+    kvCache: (runtime, config) => pagedKVCache(runtime, { ...config, pageSize: 16 }),
+  })
+  const turn = async (prompt: readonly number[]) =>
+    collect(paged.generate(prompt, { cache, maxNewTokens: 3, statisticsEvery: 1 }))
+  const first = await turn(tinyPrompt)
+  const second = await turn([4, 2])
+  const ids = (tokens: readonly GeneratedToken[]) => tokens.map(({ token }) => token)
+  const expected = await greedy(tinyPrompt, 3)
+  expect(ids(first)).toEqual(expected.tokens)
+  expect(ids(second)).toEqual((await greedy([...tinyPrompt, ...expected.tokens, 4, 2], 3)).tokens)
+  const methods = [...first, ...second].map(({ statistics }) => statistics!.layers[0]!.method)
+  // XAttention cannot read pages, so a prompt behind a past is left to exact attention.
+  expect(methods).toEqual(['xattention', 'sink-window', 'sink-window', 'dense', 'sink-window', 'sink-window'])
 })
 
 describe('refuses, before it runs anything,', () => {
