@@ -29,7 +29,7 @@ ${uniformStruct('Uniforms', listTokensUniforms)}
 @group(0) @binding(4) var<storage, read_write> counts: array<i32>;
 @group(0) @binding(5) var<storage, read_write> tokens: array<i32>;
 
-${workgroupScanFunction('u32', 256)}
+${workgroupScanFunction('u32')}
 
 // What any head of the group keeps; nothing past the end of the list.
 fn kept(list: u32, word: u32, end: u32) -> u32 {
@@ -81,6 +81,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     code,
     bindings: ['uniform', 'read', 'read', 'read', 'read_write', 'read_write'],
     workgroupSize: 256,
-    workgroupBytes: scanBytes(256),
+    workgroupBytes: scanBytes,
   }
 }

@@ -2,7 +2,7 @@ import type { KernelSource } from '@sparse-attention/core'
 import { pageTableFunctions, pageTableUniforms } from '../shared/pages.js'
 import { uniformStruct } from '../shared/uniforms.js'
 import { indent, LOWEST, orderedFunction } from '../shared/wgsl.js'
-import { type RowInvocations, scanBytes, workgroupScanFunction } from '../shared/workgroup-scan.js'
+import { type RowInvocations, scanBytesOf, workgroupScanFunction } from '../shared/workgroup-scan.js'
 
 export const pruneTopPUniforms = {
   ...pageTableUniforms,
@@ -66,9 +66,9 @@ ${pageTableFunctions}
 
 ${orderedFunction}
 
-${workgroupScanFunction('f32', invocations)}
+${workgroupScanFunction('f32', 'workgroup_scan', invocations)}
 
-${workgroupScanFunction('u32', invocations, 'count_scan')}
+${workgroupScanFunction('u32', 'count_scan', invocations)}
 
 // Masses in two words, units of 2^-12 and 2^-24: the carry.
 fn carried(mass: vec2<u32>) -> vec2<u32> { return vec2<u32>(mass.x + (mass.y >> 12u), mass.y & 0xfffu); }
@@ -197,6 +197,6 @@ if ((value >> 18u) >= LEAST && (step == 0u || (value >> (shift + 9u)) == known))
     code,
     bindings: ['uniform', 'read', 'read', 'read', 'read_write', 'read_write'],
     workgroupSize: invocations,
-    workgroupBytes: 2 * 1024 * 4 + 16 + invocations / 2 + 2 * scanBytes(invocations),
+    workgroupBytes: 2 * 1024 * 4 + 16 + invocations / 2 + 2 * scanBytesOf(invocations),
   }
 }

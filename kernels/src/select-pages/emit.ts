@@ -3,7 +3,7 @@ import { pageTableFunctions, pageTableUniforms } from '../shared/pages.js'
 import { sortKeyFunction } from '../shared/sort-key.js'
 import { uniformStruct } from '../shared/uniforms.js'
 import { indent } from '../shared/wgsl.js'
-import { type RowInvocations, scanBytes, workgroupScanFunction } from '../shared/workgroup-scan.js'
+import { type RowInvocations, scanBytesOf, workgroupScanFunction } from '../shared/workgroup-scan.js'
 
 export const selectPagesUniforms = {
   ...pageTableUniforms,
@@ -57,7 +57,7 @@ ${pageTableFunctions}
 
 ${sortKeyFunction}
 
-${workgroupScanFunction('u32', invocations)}
+${workgroupScanFunction('u32', 'workgroup_scan', invocations)}
 
 @compute @workgroup_size(${invocations})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -165,6 +165,6 @@ if (left >= 32u || (place >> left) == (cut >> left)) { atomicAdd(&bins[(place - 
     code,
     bindings: ['uniform', 'read', 'read', 'read_write', 'read_write'],
     workgroupSize: invocations,
-    workgroupBytes: 2048 * 4 + 16 + scanBytes(invocations),
+    workgroupBytes: 2048 * 4 + 16 + scanBytesOf(invocations),
   }
 }

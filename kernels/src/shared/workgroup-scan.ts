@@ -11,7 +11,11 @@ export function rowInvocations({ device, software }: Runtime): RowInvocations {
 }
 
 /** Workgroup memory of `workgroup_scan`, in bytes. */
-export const scanBytes = (invocations: RowInvocations): number => 2 * invocations * 4
+export const scanBytes: number = scanBytesOf(256)
+
+export function scanBytesOf(invocations: RowInvocations): number {
+  return 2 * invocations * 4
+}
 
 /**
  * WGSL `workgroup_scan(local, value)`: the sum of the values of invocations up to and including `local`, of all of them. Sums of
@@ -19,8 +23,8 @@ export const scanBytes = (invocations: RowInvocations): number => 2 * invocation
  */
 export const workgroupScanFunction = (
   type: 'u32' | 'f32',
-  invocations: RowInvocations,
   name = 'workgroup_scan',
+  invocations: RowInvocations = 256,
 ): string => `\
 var<workgroup> ${name}_sums: array<${type}, ${2 * invocations}>;
 
