@@ -81,6 +81,15 @@ describe('bench table', () => {
     await promisify(execFile)(process.execPath, [join(root, 'scripts/bench/charts.mjs'), out])
     expect(await readFile(join(out, 'time-against-density.svg'), 'utf8')).toContain('blocks of 64')
     expect(await readFile(join(out, 'speed-against-length.svg'), 'utf8')).toContain('PyTorch cuDNN, dense')
+
+    const readme = join(folder, 'README.md')
+    await writeFile(readme, 'a\n<!-- table: written by scripts/bench/summary.mjs -->\nold\n<!-- end of table -->\nz\n')
+    for (let times = 0; times < 2; times++)
+      await promisify(execFile)(process.execPath, [join(root, 'scripts/bench/summary.mjs'), out])
+    const summary = await readFile(readme, 'utf8')
+    expect(summary).toMatch(/^a\n<!--[\s\S]*\| one token, 4 query heads[\s\S]*<!-- end of table -->\nz\n$/)
+    expect(summary).toMatch(/\(results\/table\.json\)/)
+    expect(summary).not.toContain('\nold\n')
   })
 
   it('says what is not there, and goes on', { timeout: 60_000 }, async () => {
