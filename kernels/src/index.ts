@@ -80,12 +80,8 @@ export type { SelectedLists } from './shared/pages.js'
 export { type HeadRange, headRanges, type RowSource, type SampledRows } from './shared/sampled-rows.js'
 export { chunkBytes, chunkRows, type ScoreChunk } from './shared/strided.js'
 export { type SinkWindowLists, sinkWindowLists } from './sink-window-lists/sink-window-lists.js'
-export {
-  type PagedAttend,
-  type PagedOptions,
-  type PageTable,
-  splitAttention,
-} from './split-attention/split-attention.js'
+export type { PagedAttend, PagedOptions, PageTable } from './split-attention/paged.js'
+export { splitAttention } from './split-attention/split-attention.js'
 export {
   type TuneCall,
   type TuneOptions,

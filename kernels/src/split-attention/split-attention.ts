@@ -1,7 +1,6 @@
 import {
   type AttentionConfig,
   type AttentionFrame,
-  type BufferSlice,
   bytesPerElement,
   type Dispatch,
   type PlanData,
@@ -13,48 +12,22 @@ import type { Attend } from '../flash-attention/flash-attention.js'
 import { mergeAttention } from '../merge-attention/merge-attention.js'
 import { attentionCallValues } from '../shared/attention-call.js'
 import { bindTensor } from '../shared/bind.js'
-import { checkWords } from '../shared/check.js'
 import { stripeListValues } from '../shared/stripe-lists.js'
 import { packUniforms } from '../shared/uniforms.js'
 import { emitSplitAttention, type SplitAttentionOptions, splitAttentionUniforms } from './emit.js'
+import { checkPageSize, checkPages, type PagedAttend, type PagedOptions, type PageTable } from './paged.js'
 import { MIN_SPAN, splitTiling } from './tiling.js'
 
 /** Workgroups that fill a large GPU: more would only be more to merge. */
 const TARGET_WORKGROUPS = 528
-
-/** Where the keys of each sequence lie in pools that all sequences share. */
-export interface PageTable {
-  /**
-   * u32[B, 1 + width]: the number of keys of a sequence, then the ids of its pages in order. Key j lies in row
-   * table[b][1 + ⌊j / page_size⌋] · page_size + j mod page_size of the pools. Ids behind the last page in use are not read.
-   */
-  readonly table: BufferSlice
-  /** Page ids that there is room for. */
-  readonly width: number
-}
-
-/**
- * Attends as `Attend`, with keys and values in pages:
- *
- * - `frame.k` and `frame.v` are the pools, [1, Hkv, pages · page_size, D], strided;
- * - `frame.keyLength` is the largest number of keys of a sequence, or more: it bounds how many workgroups are dispatched.
- *   A sequence without keys gives output 0 and LSE −∞;
- * - causal is bottom-right in each sequence: its last query row sees all of its keys;
- * - indices of a plan count the keys of a sequence, wherever these lie.
- */
-export type PagedAttend = (frame: AttentionFrame, plan: PlanData, pages: PageTable) => readonly Dispatch[]
-
-export interface PagedOptions {
-  /** Keys of a page: 16, 32 or 64. */
-  readonly pageSize: number
-}
 
 /**
  * Compiles attention of few queries over many keys, dense or over a stripe plan (tokens, pages) with one block of queries:
  * each workgroup attends over a span of the keys for all query heads that share them, then the parts are merged.
  * Flash-Decoding (Dao, Haziza, Massa, Sizov 2023). Any query length works; from about 16 rows on flash attention is faster.
  *
- * Cost: 4 · B · Hq · Lq · keys · D operations; k and v once in bytes for each list and 8 rows (4 without subgroups).
+ * Cost: 4 · B · Hq · Lq · keys · D operations; k and v once in bytes for each list and 4 rows (8 of f32 with subgroups;
+ * caches hold what comes again).
  *
  * @param options  given: keys and values are read through a page table
  *
@@ -185,35 +158,6 @@ function chooseForm<Form extends Pick<SplitAttentionOptions, 'rows' | 'singleQue
   return enough.length > 0
     ? enough.reduce((a, b) => (b.rows < a.rows ? b : a))
     : fit.reduce((a, b) => (b.rows > a.rows ? b : a))
-}
-
-function checkPageSize(pageSize: number): void {
-  if ([16, 32, 64].includes(pageSize)) return
-  throw new SparseAttentionError('INVALID_ARGUMENT', {
-    message: `pageSize is ${pageSize}.`,
-    fix: 'Use pages of 16, 32 or 64 keys.',
-    where: 'pageSize',
-  })
-}
-
-function checkPages(frame: AttentionFrame, { pageSize }: PagedOptions, pages: PageTable | undefined): void {
-  for (const name of ['k', 'v'] as const) {
-    const [batch, , rows] = frame[name].shape as [number, number, number, number]
-    if (batch === 1 && rows % pageSize === 0) continue
-    throw new SparseAttentionError('INVALID_SHAPE', {
-      message: `The pool ${name} has shape [${frame[name].shape}].`,
-      fix: `Pass pools of shape [1, kvHeads, pages · ${pageSize}, headDim].`,
-      where: name,
-    })
-  }
-  if (pages === undefined || frame.keyLength > pages.width * pageSize) {
-    throw new SparseAttentionError('INVALID_ARGUMENT', {
-      message: `The page table has room for ${pages?.width ?? 0} pages of ${pageSize} keys, the call is of up to ${frame.keyLength} keys.`,
-      fix: 'Pass a page table that holds the longest sequence.',
-      where: 'pages',
-    })
-  }
-  checkWords('pages.table', pages.table, frame.batch * (1 + pages.width))
 }
 
 function clamp(value: number, low: number, high: number): number {
