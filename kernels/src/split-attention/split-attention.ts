@@ -21,6 +21,9 @@ import { MIN_SPAN, splitTiling } from './tiling.js'
 /** Workgroups that fill a large GPU: more would only be more to merge. */
 const TARGET_WORKGROUPS = 528
 
+/** Times as many where sequences differ in length, so that a long one among short ones does not wait for itself. */
+const UNEVEN = 4
+
 /**
  * Compiles attention of few queries over many keys, dense or over a stripe plan (tokens, pages) with one block of queries:
  * each workgroup attends over a span of the keys for all query heads that share them, then the parts are merged.
@@ -73,8 +76,9 @@ export async function splitAttention(
       lists.reduce((sum, { width }) => sum + width - 1, frame.keyLength),
       lists.reduce((sum, { width, capacity }) => sum + width * capacity, 0),
     )
+    const target = TARGET_WORKGROUPS * (pages ? Math.min(frame.batch, UNEVEN) : 1)
     const splits = clamp(
-      Math.floor(TARGET_WORKGROUPS / (listHeads * frame.batch * rowChunks)),
+      Math.floor(target / (listHeads * frame.batch * rowChunks)),
       1,
       Math.max(1, Math.ceil(positions / MIN_SPAN)),
     )

@@ -22,7 +22,7 @@ export interface SplitTiling {
   readonly maxRows: number
 }
 
-/** Numbers that a lane may hold of queries, and as many of outputs: with more, compilers spill. */
+/** Numbers that a lane may hold of queries, and as many of outputs: with more, fewer workgroups reside on a multiprocessor. */
 const ELEMENTS = 32
 
 /** @param subgroupSize lanes that every subgroup has; absent: lanes add up through workgroup memory, and hold less */
