@@ -40,7 +40,7 @@ export interface SeriesEntry extends Pick<SeriesPoint, 'name' | 'chart' | 'serie
 }
 
 export const seriesLengths: readonly number[] = [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072]
-const densities = [0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1]
+const densities = [0.02, 0.05, 0.1, 0.25, 0.5, 1]
 
 /** Methods with their budgets for the length, causal, on prompts with planted bands. */
 const methods: readonly [name: string, method: (length: number) => ConfiguredMethod][] = [
