@@ -1,9 +1,8 @@
 import type { Mutation } from '../mutation.js'
 
 const flash = 'kernels/src/flash-attention'
-const file = `${flash}/pieces/pieces.gpu.test.ts`
-const listed = { file, name: 'the pieces of a plan' }
-const attended = { file, name: 'gives what the plan asks for' }
+const listed = { file: `${flash}/pieces/pieces.gpu.test.ts`, name: 'the pieces of a plan' }
+const attended = { file: `${flash}/pieces/emulated.test.ts`, name: 'gives what the plan asks for' }
 
 export const pieces: readonly Mutation[] = [
   {

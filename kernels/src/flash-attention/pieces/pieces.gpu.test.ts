@@ -1,9 +1,7 @@
-import { type BlockPlanData, blockGrid, type HostBlockPlan, type Runtime } from '@sparse-attention/core'
+import { type BlockPlanData, blockGrid, type Runtime } from '@sparse-attention/core'
 import { createRandom, makeInputs, testRuntime } from '@sparse-attention/testing'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { emulatedMatrixRuntime } from '../../shared/emulated-matrix.js'
 import { testFrame } from '../../shared/test-frame.js'
-import { checkPlan } from '../test-plans.js'
 import { CUT_PIECES, PIECES } from './emit.js'
 import { rowPieces } from './pieces.js'
 
@@ -112,33 +110,5 @@ describe('the pieces of a plan', () => {
     for (let i = 1; i < sizes.length; i++) expect(largest[i]! - largest[i - 1]!).toBeLessThanOrEqual(share / 127)
     // Behind them no piece.
     expect(pieces.slice(present.length).every(([row]) => row === 0xffffffff)).toBe(true)
-  })
-})
-
-describe('attention over a plan whose rows are cut, on emulated matrices', () => {
-  let runtime: Runtime
-  beforeAll(async () => {
-    runtime = await emulatedMatrixRuntime({ syntax: 'template', M: 16, N: 16, K: 16 })
-  })
-  afterAll(() => runtime.dispose())
-
-  test('gives what the plan asks for', async () => {
-    const c = {
-      ...({ dtype: 'f16', causal: true } as const),
-      ...{ queryHeads: 2, queryLength: 70, keyLength: 1200, headDim: 16, blockQ: 64, blockK: 64 },
-    } as const
-    const geometry = { batch: 2, queryHeads: 2, ...c }
-    const { queryBlocks, wordsPerRow } = blockGrid(geometry)
-    const random = createRandom(5)
-    // One row of blocks is dense, one is empty, the others keep every tenth block.
-    const bitmap = Uint32Array.from({ length: 4 * queryBlocks * wordsPerRow }, (_, word) => {
-      const row = Math.floor(word / wordsPerRow)
-      if (row === 2) return 0xffffffff
-      let bits = 0
-      for (let bit = 0; row !== 7 && bit < 32; bit++) if (random.uniform() < 0.1) bits |= 1 << bit
-      return bits >>> 0
-    })
-    const host: HostBlockPlan = { kind: 'block', ...geometry, bitmap }
-    await checkPlan(runtime, c, host)
   })
 })
