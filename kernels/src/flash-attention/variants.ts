@@ -50,8 +50,8 @@ export function flashVariants(runtime: Pick<Runtime, 'tier'>, call: FlashCall): 
       ? matrixFormSets(call.headDim).map((forms) => ({ emitter: 'matrix', forms }))
       : usual.emitter === 'portable'
         ? portableVariants(call.headDim)
-        : // Where no slice is shared there are no partial products to add, by shuffles or otherwise.
-          [...portableVariants(call.headDim).slice(0, 1), ...subgroupVariants(call.headDim)]
+        : // Where rows have few slices there are few partial products to add, which is what subgroups are for.
+          [...portableVariants(call.headDim).slice(0, 2), ...subgroupVariants(call.headDim)]
   const byName = new Map([usual, ...others].map((variant) => [variantName(variant), variant]))
   return [...byName.values()]
 }
@@ -104,8 +104,10 @@ function portableVariants(headDim: number): FlashVariant[] {
   const slices = [usual - 1, usual].filter(
     (n) => n > 0 && n * ROWS <= 256 && portableSlice(headDim, n) <= MOST_ELEMENTS,
   )
-  return tiles(tileKeys, usual * portableSlice(headDim, usual), [2, 1]).flatMap((tile) =>
-    slices.map((n) => ({ emitter: 'portable', slices: n, ...tile }) as const),
+  return slices.flatMap((n) =>
+    tiles(tileKeys, usual * portableSlice(headDim, usual), [2, 1]).map(
+      (tile) => ({ emitter: 'portable', slices: n, ...tile }) as const,
+    ),
   )
 }
 
