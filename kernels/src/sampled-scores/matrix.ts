@@ -3,7 +3,7 @@ import { matrixProduct } from '../shared/matrix-product.js'
 import { rowOfFunction } from '../shared/sampled-rows.js'
 import { matrixDialect } from '../shared/subgroup-matrix.js'
 import { uniformStruct } from '../shared/uniforms.js'
-import { indent, orderedFunction } from '../shared/wgsl.js'
+import { indent, orderedFunction, range } from '../shared/wgsl.js'
 import {
   putScoreFunction,
   type SampledScoresOptions,
@@ -80,15 +80,22 @@ fn main(
   var first_unit = 0u;
   ${indent(product.loop(`first_unit += ${units}u;`, 'first_unit == UNITS'), 2)}
 
-  // Neighbouring lanes write neighbouring scores.
+  // Neighbouring lanes write neighbouring scores. Choosing by conditions keeps the four in registers.
+  let column_in_patch = local % 16u;
+  let upper = (local & 2u) != 0u;
+  let odd = (local & 1u) != 0u;
   ${indent(
-    product.store(
-      ({ cells }) => `\
-let quarter = lane % 16u / 4u;
-for (var i = lane / 16u; i < 16u; i += 2u) {
-  let four = ${cells('i', 'quarter')};
-  put_score(workgroup.z, first_row + patch_row + i, first_column + patch_column + lane % 16u, four[lane % 4u]);
+    product.store(({ cells }) =>
+      range(8)
+        .map(
+          (i) => `\
+{
+  let four = ${cells(`${2 * i}u + lane / 16u`, 'column_in_patch / 4u')};
+  let two = select(four.xy, four.zw, upper);
+  put_score(workgroup.z, first_row + patch_row + ${2 * i}u + lane / 16u, first_column + patch_column + column_in_patch, select(two.x, two.y, odd));
 }`,
+        )
+        .join('\n'),
     ),
     2,
   )}

@@ -41,13 +41,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var i = local; i < ${CHUNK}u && first + i < count; i += 64u) { chunk[i] = slashes[head * u.slash_capacity + first + i]; }
     workgroupBarrier();
     if (local == 0u) {
-      for (var i = 0u; i < min(count - first, ${CHUNK}u); i++) {
-        let slash = chunk[i];
-        if (slash + ${TILE} > covered) {
-          let tile = max(slash, covered);
-          let bucket = u32(tile) / ${TILE}u;
+      let end = min(count - first, ${CHUNK}u);
+      var i = 0u;
+      while (i < end) {
+        let tile = max(chunk[i], covered);
+        let bucket = u32(tile) / ${TILE}u;
+        if (chunk[i] + ${TILE} > covered) {
           if (bucket < u.buckets) { tile_of[first_bucket + bucket] = tile; }
           covered = tile + ${TILE};
+        }
+        i++;
+        // Past the slashes that are covered, of which there are fewer than ${TILE}.
+        for (var step = ${TILE / 2}u; step > 0u && i < end && chunk[i] + ${TILE} <= covered; step /= 2u) {
+          if (i + step < end && chunk[i + step] + ${TILE} <= covered) { i += step; }
         }
       }
     }
