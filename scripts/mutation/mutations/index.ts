@@ -1,6 +1,7 @@
 import type { Mutation } from '../mutation.js'
 import { attention } from './attention.js'
 import { estimates } from './estimates.js'
+import { generation } from './generation.js'
 import { matrixKernel } from './matrix.js'
 import { methods } from './methods.js'
 import { pieces } from './pieces.js'
@@ -18,6 +19,7 @@ export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
   selections,
   plans,
   methods,
+  generation,
   runtime,
   tuning,
 }

@@ -44,6 +44,7 @@ test('a model that does more with the length of its mask than rotate is left as 
       node: [
         node('Shape', ['attention_mask'], 'mask_shape'),
         node('Gather', ['mask_shape', 'axis'], 'total'),
+        node('Add', ['total', 'total'], 'twice'),
         node('Add', ['input_ids', used], 'sum'),
         node('Cast', ['sum'], 'floats', { to: 1n }),
         node('Expand', ['floats', 'shape'], 'q'),
@@ -52,6 +53,7 @@ test('a model that does more with the length of its mask than rotate is left as 
       ],
     })
   expect(cutAt(bytes('total'), 8)).toEqual({ reason: "'sum' depends on how many tokens there are" })
+  expect(cutAt(bytes('twice'), 8)).toEqual({ reason: "'sum' depends on how many tokens there are" })
   expect(cutAt(bytes('attention_mask'), 8)).toEqual({ reason: "it computes with 'attention_mask'" })
   expect(cutAt(bytes('input_ids'), 8)).not.toHaveProperty('reason')
 })
