@@ -69,12 +69,12 @@ const TILE_UNITS = 128u;
 const TILE_PITCH = 9u; // units from row to row of a tile: odd, which spreads rows over the memory banks
 const SCORE_PITCH = 5u;
 const NONE = 0x80000000u;
+const OUTGROWN = 3u; // of the flags: weights of some row would no longer fit f16
 
 var<workgroup> k_tile: array<vec4<u32>, 144>;
 var<workgroup> v_tile: array<vec4<u32>, 144>;
 var<workgroup> scores: array<array<vec4<u32>, 160>, 4>; // f32 [row][key]; then f16 weights
-var<workgroup> tainted: atomic<u32>; // bit k: key k of the tile has values that are not finite, staged as 0
-var<workgroup> outgrown: atomic<u32>; // 1: weights of some row would no longer fit f16
+var<workgroup> flags: array<atomic<u32>, 4>; // 16 bytes, as all else is multiples of: matrices must be aligned
 
 struct Walk {
   tile: u32, // its first key
@@ -220,7 +220,7 @@ fn main(
     if (walk.tile + KEYS > full_end) {
       // Rows that do not see a key multiply its values by 0, which NaN and ∞ would survive.
       let beyond_0 = not_finite(v_unit_0);
-      if (any(beyond_0 != vec4<u32>())) { atomicOr(&tainted, 1u << key_in_tile_0); }
+      if (any(beyond_0 != vec4<u32>())) { atomicOr(&flags[0], 1u << key_in_tile_0); }
       v_unit_0 &= ~beyond_0;
     }
     v_tile[at_0] = v_unit_0;
@@ -267,7 +267,7 @@ fn main(
     var seen = KEYS;
     if (now.tile + KEYS > full_end) { seen = min(max(row_end, now.tile) - now.tile, KEYS); }
     // The row sees a key whose values are not finite, and were taken out for the sake of other rows.
-    if ((atomicLoad(&tainted) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
+    if ((atomicLoad(&flags[0]) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
     if (seen < KEYS) {
       let places = vec4<u32>(0u, 1u, 2u, 3u) + vec4<u32>(part * 16u);
       x0 = select(vec4<f32>(unseen), x0, places + vec4<u32>(0u) < vec4<u32>(seen));
@@ -279,7 +279,7 @@ fn main(
     var top = max(max(tops.x, tops.y), max(tops.z, tops.w));
     if ((top - reference) * scale > 15.0) {
       // A row without weights has nothing to rescale.
-      if (row_sum == 0.0) { reference = top - 1.0 / scale; } else { atomicStore(&outgrown, 1u); }
+      if (row_sum == 0.0) { reference = top - 1.0 / scale; } else { atomicStore(&flags[OUTGROWN], 1u); }
     }
     var sum: f32;
     sum = 0.0;
@@ -300,7 +300,7 @@ fn main(
     k_tile[at_0] = k_unit_0;
 
     // Rare. Waits for all weights and the next keys in any case.
-    if (workgroupUniformLoad(&outgrown) != 0u) {
+    if (workgroupUniformLoad(&flags[OUTGROWN]) != 0u) {
       var rescale = 1.0;
       if ((top - reference) * scale > 15.0) {
         let moved = top - 1.0 / scale;
@@ -308,7 +308,7 @@ fn main(
         reference = moved;
       }
       row_sum *= rescale;
-      if (local == 0u) { atomicStore(&outgrown, 0u); }
+      if (local == 0u) { atomicStore(&flags[OUTGROWN], 0u); }
       subgroupMatrixStore<row_major>(&scores[subgroup], 0u, o_0_0, 5u);
       subgroupMatrixStore<row_major>(&scores[subgroup], 80u, o_1_0, 5u);
       workgroupBarrier();
@@ -371,7 +371,7 @@ fn main(
       workgroupBarrier();
     }
     row_sum += sum;
-    if (local == 0u) { atomicStore(&tainted, 0u); }
+    if (local == 0u) { atomicStore(&flags[0], 0u); }
 
     let p_0_0 = subgroupMatrixLoad<Left, row_major>(&scores[subgroup], 0u, 5u);
     let p_1_0 = subgroupMatrixLoad<Left, row_major>(&scores[subgroup], 80u, 5u);
@@ -399,7 +399,7 @@ fn main(
     if (walk.tile + KEYS > full_end) {
       // Rows that do not see a key multiply its values by 0, which NaN and ∞ would survive.
       let beyond_0 = not_finite(v_unit_0);
-      if (any(beyond_0 != vec4<u32>())) { atomicOr(&tainted, 1u << key_in_tile_0); }
+      if (any(beyond_0 != vec4<u32>())) { atomicOr(&flags[0], 1u << key_in_tile_0); }
       v_unit_0 &= ~beyond_0;
     }
     v_tile[at_0] = v_unit_0;

@@ -27,8 +27,8 @@ test.each(['portable', 'f16', 'matrix'] as const)(
         for (const plan of ['block', 'stripe'] as const) {
           const sources = emitVariant({ subgroupMatrix: square }, variant, { ...call, plan })
           for (const source of sources) {
-            // Twice the default of WebGPU: devices with less leave these out.
-            expect(fitsDevice(device(32768), source), `${variantName(variant)}, head_dim ${call.headDim}`).toBe(true)
+            // What NVIDIA's driver offers: devices with less leave some out.
+            expect(fitsDevice(device(49152), source), `${variantName(variant)}, head_dim ${call.headDim}`).toBe(true)
             codes.set(source.code, variantName(variant))
           }
         }

@@ -22,7 +22,8 @@ type Component = 'f16' | 'f32'
  *
  * The kernel declares `local`, its local_invocation_index, `LANES`, lanes of a subgroup, and `subgroup`, its subgroup_id. An
  * offset `at` and the pitch from row to row (of col_major: from column to column) are in units of 16 bytes. They are best
- * literals: then no bounds check has to change them.
+ * literals: then no bounds check has to change them. Variables in workgroup memory beside these must take multiples of 16
+ * bytes: matrices are loaded from aligned places, and drivers put one variable behind the other.
  */
 export interface MatrixDialect {
   readonly shape: Omit<SubgroupMatrix, 'syntax'>

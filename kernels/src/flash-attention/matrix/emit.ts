@@ -69,12 +69,12 @@ const TILE_UNITS = ${TILE_KEYS * units}u;
 const TILE_PITCH = ${tilePitch}u; // units from row to row of a tile: odd, which spreads rows over the memory banks
 const SCORE_PITCH = ${scorePitch}u;
 const NONE = 0x80000000u;
+const OUTGROWN = 3u; // of the flags: weights of some row would no longer fit f16
 
 ${matrixMemories(layout)
   .map((memory) => dialect.declare(memory, memory === layout.scores ? scoresHold : undefined))
   .join('\n')}
-var<workgroup> tainted: ${twoTiles('array<')}atomic<u32>${twoTiles(', 2>')}; // bit k: key k of the tile has values that are not finite, staged as 0
-var<workgroup> outgrown: atomic<u32>; // 1: weights of some row would no longer fit f16
+var<workgroup> flags: array<atomic<u32>, 4>; // 16 bytes, as all else is multiples of: matrices must be aligned
 
 ${walk.declarations}
 
@@ -163,15 +163,15 @@ fn main(
     ${indent(tiles.putKeys, 4)}${twoTiles(`\n    ${indent(tiles.putValues, 4)}`)}
 
     // Rare. Waits for all weights and the next keys in any case.
-    if (workgroupUniformLoad(&outgrown) != 0u) {
+    if (workgroupUniformLoad(&flags[OUTGROWN]) != 0u) {
       ${indent(weights.moveReference, 6)}
-      if (local == 0u) { atomicStore(&outgrown, 0u); }
+      if (local == 0u) { atomicStore(&flags[OUTGROWN], 0u); }
       ${indent(product.rescaleOutput, 6)}
       ${indent(weights.weighAgain, 6)}
       workgroupBarrier();
     }
     row_sum += sum;
-    if (local == 0u) { atomicStore(&tainted${twoTiles('[stage]')}, 0u); }
+    if (local == 0u) { atomicStore(&${layout.tainted}, 0u); }
 
     ${indent(product.values, 4)}${oneTile(`\n    workgroupBarrier();\n    ${indent(tiles.putValues, 4)}`)}
   }

@@ -47,6 +47,9 @@ export interface MatrixLayout extends Required<MatrixGeometry> {
   readonly scores: MatrixMemory
   /** Of each subgroup: f16 [row][key]. The scores' own memory, unless there are two tiles of values. */
   readonly weights: MatrixMemory
+  /** Expressions, atomic<u32>: bit k says that key k of the tile has values that are not finite, staged as 0. */
+  readonly tainted: string
+  readonly nextTainted: string
 }
 
 /** Head dimensions whose accumulators fit a subgroup's registers: multiples of 16 up to 256. */
@@ -55,10 +58,12 @@ export function hasMatrixKernel(dtype: DType, headDim: number): boolean {
 }
 
 /**
- * Geometries whose accumulators fit a lane's registers, the one with the most rows first.
+ * Geometries whose accumulators fit a lane's registers, the one with the most rows first; of those with equally many the
+ * usual one first.
  *
  * 32 rows a subgroup use each fragment of K and V twice. Q and the accumulators of those take 3/2 · head_dim registers a
  * lane, of 255. With half the subgroups instead of half their rows, fewer lanes stage K and V, which head_dim 128 cannot hide.
+ * Two tiles of values of 128 dimensions leave no room for a second workgroup of 128 rows beside the first.
  */
 export function matrixGeometries(headDim: number): readonly MatrixGeometry[] {
   if (headDim > 128) {
@@ -67,10 +72,13 @@ export function matrixGeometries(headDim: number): readonly MatrixGeometry[] {
       { rows: 64, subgroupRows: 16 },
     ]
   }
+  const most = { rows: 256, subgroupRows: 32, valueTiles: 2 } as const
+  if (headDim > 64) return [most, { rows: 128, subgroupRows: 32 }, { rows: 64, subgroupRows: 16 }]
   return [
-    { rows: 256, subgroupRows: 32 },
+    most,
+    { rows: 128, subgroupRows: 32, valueTiles: 2 },
     { rows: 128, subgroupRows: 32 },
-    { rows: 64, subgroupRows: headDim <= 64 ? 32 : 16 },
+    { rows: 64, subgroupRows: 32 },
   ]
 }
 
@@ -108,6 +116,8 @@ export function matrixLayout(headDim: number, { rows, subgroupRows, valueTiles =
     values: apart ? { ...values, copies: 2, copyOfSubgroup: 'stage' } : values,
     nextValues: apart ? { ...values, copies: 2, copyOfLane: '1u - stage' } : values,
     scores,
+    tainted: apart ? 'flags[stage]' : 'flags[0]',
+    nextTainted: apart ? 'flags[1u - stage]' : 'flags[0]',
     weights: apart ? { name: 'weights', holds: ['f16'], units: subgroupRows * weightPitch, copies: subgroups } : scores,
   }
 }
@@ -119,6 +129,6 @@ export function matrixMemories({ keys, values, scores, weights }: MatrixLayout):
 
 /** Workgroup memory of a kernel, without what its walk adds. */
 export function workgroupBytes(dialect: MatrixDialect, layout: MatrixLayout): number {
-  const flags = 4 + 4 * layout.valueTiles
+  const flags = 16
   return matrixMemories(layout).reduce((sum, memory) => sum + dialect.bytes(memory), flags)
 }

@@ -28,7 +28,7 @@ export interface Softmax {
  */
 export function softmax(
   dialect: MatrixDialect,
-  { lanesPerRow, vectors, scores, weights, valueTiles }: MatrixLayout,
+  { lanesPerRow, vectors, scores, weights, tainted }: MatrixLayout,
   walk: PulledWalk,
 ): Softmax {
   const each = (lines: (i: number) => string) => range(vectors).map(lines).join('\n')
@@ -53,7 +53,7 @@ ${range(vectors / 2)
 ${each((i) => `var x${i} = ${dialect.readFloats(scores, `score_at + ${i}u`)};`)}
 ${walk.seen}
 // The row sees a key whose values are not finite, and were taken out for the sake of other rows.
-if ((atomicLoad(&tainted${valueTiles === 2 ? '[stage]' : ''}) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
+if ((atomicLoad(&${tainted}) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
 if (seen < KEYS) {
   let places = vec4<u32>(0u, 1u, 2u, 3u) + vec4<u32>(part * ${vectors * 4}u);
   ${indent(
@@ -67,7 +67,7 @@ let tops = ${range(vectors)
 var top = max(max(tops.x, tops.y), max(tops.z, tops.w));
 ${lanesPerRow === 2 ? 'top = max(top, subgroupShuffleXor(top, 1u));\n' : ''}if (${outgrows}) {
   // A row without weights has nothing to rescale.
-  if (row_sum == 0.0) { reference = top - ${HEADROOM}.0 / scale; } else { atomicStore(&outgrown, 1u); }
+  if (row_sum == 0.0) { reference = top - ${HEADROOM}.0 / scale; } else { atomicStore(&flags[OUTGROWN], 1u); }
 }
 var sum: f32;
 ${writeWeights}`,

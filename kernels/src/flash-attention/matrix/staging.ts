@@ -20,7 +20,7 @@ export interface Staging {
 
 export function staging(
   dialect: MatrixDialect,
-  { units, workgroupSize, keys, nextValues, valueTiles }: MatrixLayout,
+  { units, workgroupSize, keys, nextValues, nextTainted }: MatrixLayout,
   walk: PulledWalk,
 ): Staging {
   const tileUnits = TILE_KEYS * units
@@ -65,7 +65,7 @@ if (${walk.partial}) {
     each(
       (i) => `\
 let beyond_${i} = not_finite(v_unit_${i});
-if (any(beyond_${i} != vec4<u32>())) { atomicOr(&tainted${valueTiles === 2 ? '[1u - stage]' : ''}, 1u << key_in_tile_${i}); }
+if (any(beyond_${i} != vec4<u32>())) { atomicOr(&${nextTainted}, 1u << key_in_tile_${i}); }
 v_unit_${i} &= ~beyond_${i};`,
     ),
     2,
