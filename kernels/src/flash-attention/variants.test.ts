@@ -20,6 +20,8 @@ test.each(['portable', 'f16', 'matrix'] as const)(
       const names = variants.map(variantName)
       expect(names[0]).toBe(variantName(defaultVariant({ tier }, call)))
       expect(new Set(names).size).toBe(names.length)
+      // A tuning table takes names up to 1000.
+      for (const name of names) expect(name.length).toBeLessThanOrEqual(500)
       // Few enough to be timed in two seconds, more than one to choose from.
       expect(names.length).toBeGreaterThan(1)
       expect(names.length).toBeLessThanOrEqual(24)

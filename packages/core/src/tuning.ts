@@ -37,7 +37,7 @@ export interface TuningTable {
 }
 
 const MOST_ENTRIES = 10_000
-const LONGEST_NAME = 200
+const LONGEST_NAME = 1000
 /** Ten times the fastest known device: more is a mistake, and would put seconds of work into one dispatch. */
 const MOST_OPERATIONS_PER_SECOND = 1e16
 
