@@ -18,14 +18,16 @@ export interface KnownAdapter {
 const h100Subgroups = {
   f16: {
     32: 'portable, slices 1, keys 32, step 8',
-    80: 'subgroup, rows 2, keys 32, step 8',
+    80: 'portable, slices 1, keys 16, step 4',
     96: 'subgroup, rows 2, keys 32, step 8',
     128: 'subgroup, rows 2, keys 16, step 8',
+    256: 'subgroup, rows 1, keys 8, step 4',
   },
   f32: {
     32: 'portable, slices 1, keys 32, step 8',
-    80: 'subgroup, rows 2, keys 32, step 4',
+    80: 'subgroup, rows 2, keys 32, step 8',
     96: 'subgroup, rows 2, keys 32, step 8',
+    128: 'subgroup, rows 2, keys 16, step 8',
     256: 'subgroup, rows 1, keys 8, step 4',
   },
 }
