@@ -56,3 +56,16 @@ test('waiting leaves nothing behind on the promise of the loss, which lives as l
   for (let n = 0; n < 10; n++) await runtime.whileAlive(Promise.resolve())
   expect(then).not.toHaveBeenCalled()
 })
+
+test('a runtime says what kernels with subgroup matrices are written for, where its device offers their tier', () => {
+  const features = new Set(['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'])
+  const device = { features, limits: {}, lost: new Promise(() => {}) } as unknown as GPUDevice
+  const shape = { componentType: 'f16', resultComponentType: 'f32', M: 8, N: 8, K: 8 }
+  const info = (lanes: number) =>
+    ({ subgroupMinSize: lanes, subgroupMaxSize: 32, subgroupMatrixConfigs: [shape] }) as unknown as GPUAdapterInfo
+  const matrix = (lanes: number, syntax?: 'argument') =>
+    new Runtime(device, { device, adapterInfo: info(lanes) }, syntax).subgroupMatrix
+  expect(matrix(32, 'argument')).toEqual({ syntax: 'argument', M: 8, N: 8, K: 8 })
+  expect(matrix(32)).toBe(undefined)
+  expect(matrix(8, 'argument')).toBe(undefined)
+})
