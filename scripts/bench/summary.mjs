@@ -1,6 +1,7 @@
 // Writes what a run of `bench table` found into docs/benchmarks/README.md, between its two marks:
 //
 //   node scripts/bench/summary.mjs docs/benchmarks/<folder>
+import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
@@ -64,7 +65,7 @@ function methodTable({ series, pytorch }) {
   ]
 }
 
-function summary({ rows, series, pytorch, ceilings, versions, adapter, date }, folder) {
+function summary({ rows, series, pytorch, ceilings, versions, adapter, date }, folder, page) {
   const wanted = rows.filter((row) => row.target)
   const met = wanted.filter((row) => row.met)
   const theirs = pytorch.versions
@@ -78,16 +79,20 @@ function summary({ rows, series, pytorch, ceilings, versions, adapter, date }, f
       `**${met.length} of ${wanted.length} targets are met.** Ceilings measured in the same run: ` +
       `${(ceilings.bytesPerSecond / 1e12).toFixed(2)} TB/s copied, ${tflops(ceilings.f32OperationsPerSecond)} of f32` +
       `${ceilings.matrixOperationsPerSecond ? `, ${tflops(ceilings.matrixOperationsPerSecond)} of f16 matrices` : ''}. ` +
-      `Every time with its spread, shape, roofline and error: [table.md](${folder}/table.md), [table.json](${folder}/table.json).`,
+      `Every time with its spread, shape, roofline and error: ${page ? `[table.md](${folder}/table.md), ` : ''}[table.json](${folder}/table.json).`,
     '',
     '| what | target | measured | | ms | |',
     '| --- | ---: | ---: | --- | ---: | --- |',
     ...rows.map(line),
     '',
     ...methodTable({ series, pytorch }),
-    `![Speed of each method against length](${folder}/speed-against-length.svg)`,
-    '',
-    `![Time of plans against their density](${folder}/time-against-density.svg)`,
+    ...(series.length === 0
+      ? []
+      : [
+          `![Speed of each method against length](${folder}/speed-against-length.svg)`,
+          '',
+          `![Time of plans against their density](${folder}/time-against-density.svg)`,
+        ]),
   ].join('\n')
 }
 
@@ -102,5 +107,8 @@ const text = await readFile(page, 'utf8')
 const [before, rest] = text.split(begin)
 const after = rest?.split(end)[1]
 if (after === undefined) throw new Error(`${page} has no place for the table: ${begin} … ${end}`)
-await writeFile(page, `${before}${begin}\n\n${summary(report, basename(folder))}\n\n${end}${after}`)
+await writeFile(
+  page,
+  `${before}${begin}\n\n${summary(report, basename(folder), existsSync(join(folder, 'table.md')))}\n\n${end}${after}`,
+)
 console.log(page)
