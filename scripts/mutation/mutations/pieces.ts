@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: what is looked for stands in template literals
 import type { Mutation } from '../mutation.js'
 
 const flash = 'kernels/src/flash-attention'
