@@ -9,6 +9,7 @@ import {
   SparseAttentionError,
   type Tensor,
   tensorView,
+  validateNewTokens,
 } from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
@@ -120,44 +121,8 @@ class Cache implements ContiguousKVCache {
 
   /** How many tokens these are, if they fit. */
   #check(k: Tensor, v: Tensor): number {
-    const { batch, kvHeads, headDim, dtype, capacity } = this.config
-    const count = k.shape[2] ?? 0
-    for (const [name, tensor] of [
-      ['k', k],
-      ['v', v],
-    ] as const) {
-      // Checks rank, strides and bounds.
-      tensorView(tensor.buffer, tensor.dtype, tensor.shape, tensor)
-      const expected = [batch, kvHeads, count, headDim]
-      if (tensor.shape.length !== 4 || tensor.shape.some((size, axis) => size !== expected[axis])) {
-        const fix = 'Batch, KV heads and head_dim are those of the cache; k and v hold the same number of tokens.'
-        throw refusal('INVALID_SHAPE', name, `${name} has shape [${tensor.shape}], expected [${expected}].`, fix)
-      }
-      if (tensor.dtype !== dtype) {
-        throw refusal(
-          'INVALID_DTYPE',
-          name,
-          `${name} is ${tensor.dtype}, the cache ${dtype}.`,
-          `Convert it to ${dtype}.`,
-        )
-      }
-      const elements = 16 / bytesPerElement[dtype]
-      const aligned = tensor.strides
-        .slice(0, 3)
-        .every((step, axis) => tensor.shape[axis] === 1 || step % elements === 0)
-      if (tensor.strides[3] !== 1 || tensor.offset % elements !== 0 || !aligned) {
-        throw refusal(
-          'INVALID_VIEW',
-          name,
-          `${name} has strides [${tensor.strides}] and offset ${tensor.offset}.`,
-          `The last axis must be contiguous, other strides and the offset multiples of ${elements} elements (16 bytes).`,
-        )
-      }
-      if (tensor.buffer === this.#k.buffer || tensor.buffer === this.#v.buffer) {
-        const fix = 'Append from a buffer of its own: a dispatch cannot read and write one buffer.'
-        throw refusal('INVALID_ARGUMENT', name, `${name} lies in the cache.`, fix)
-      }
-    }
+    const { batch, capacity } = this.config
+    const count = validateNewTokens(k, v, this.config, batch, [this.#k.buffer, this.#v.buffer])
     if (this.#length + count > capacity) {
       throw refusal(
         'LIMIT_EXCEEDED',

@@ -10,6 +10,7 @@ import {
 import { quantizedKeyBytes } from '../quantize-keys/layout.js'
 import { bindTensor } from '../shared/bind.js'
 import { pageTableValues, type SelectedLists } from '../shared/pages.js'
+import { rowsTogether } from '../shared/rows-together.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
 import { emitListedScores, listedScoresUniforms, SCORED_POSITIONS } from './emit.js'
 import type { ListedKeys } from './listed-keys.js'
@@ -44,7 +45,7 @@ export async function listedScores(
   keys: ListedKeys,
 ): Promise<ListedScores> {
   const groupSize = queryHeads / kvHeads
-  const rows = [1, 2, 4].find((size) => groupSize <= size) ?? 8
+  const rows = rowsTogether(groupSize)
   const kernel = await runtime.kernel(emitListedScores({ dtype, headDim, rows, keys }))
   return (frame, pages, lists, scores, packed = []) => {
     const { batch } = frame

@@ -9,6 +9,7 @@ import {
 } from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
 import { pageTableValues } from '../shared/pages.js'
+import { rowsTogether } from '../shared/rows-together.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
 import { emitPageScores, pageScoresTiling, pageScoresUniforms } from './emit.js'
 
@@ -48,7 +49,7 @@ export async function pageScores(
   const groupSize = queryHeads / kvHeads
   const added = of === 'sum' ? groupSize : 1
   const heads = queryHeads / added
-  const options = { dtype, headDim, rows: [1, 2, 4].find((rows) => added <= rows) ?? 8 }
+  const options = { dtype, headDim, rows: rowsTogether(added) }
   const kernel = await runtime.kernel(emitPageScores(options))
   const { pagesPerWorkgroup } = pageScoresTiling(options)
   return (frame, pages, bounds) => {

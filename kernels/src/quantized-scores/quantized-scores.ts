@@ -12,6 +12,7 @@ import { checkBits } from '../quantize-keys/quantize-keys.js'
 import { bindTensor } from '../shared/bind.js'
 import { checkInteger, checkRows, checkWords } from '../shared/check.js'
 import { workgroupRanges } from '../shared/grid.js'
+import { rowsTogether } from '../shared/rows-together.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
 import { emitQuantizedScores, quantizedScoresUniforms, SCORED_TOKENS } from './emit.js'
 
@@ -59,7 +60,7 @@ export async function quantizedScores(
   const groupSize = queryHeads / kvHeads
   checkInteger('queryHeads / kvHeads', groupSize, 1, 65535)
   checkInteger('rows', rows, 1, 2 ** 31)
-  const together = [1, 2, 4].find((size) => rows <= size) ?? 8
+  const together = rowsTogether(rows)
   const kernel = await runtime.kernel(
     emitQuantizedScores({
       dtype,

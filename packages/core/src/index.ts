@@ -84,4 +84,5 @@ export {
   type TuningTable,
 } from './tuning.js'
 export { loadTuning, saveTuning } from './tuning-cache.js'
+export { validateNewTokens } from './validate-new-tokens.js'
 export type { WorkBudget } from './work-budget.js'

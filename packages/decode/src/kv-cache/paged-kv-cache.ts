@@ -1,6 +1,5 @@
 import {
   type AppendOptions,
-  bytesPerElement,
   type Dispatch,
   type KeyPages,
   type KVCacheConfig,
@@ -9,7 +8,7 @@ import {
   type Runtime,
   recordDispatches,
   type Tensor,
-  tensorView,
+  validateNewTokens,
 } from '@sparse-attention/core'
 import { checkCount, type PagePool, type PagePoolConfig, pagePool, refusal } from './page-pool.js'
 
@@ -226,46 +225,12 @@ class Cache implements PagedKVCache {
 
   /** Checks that new tokens are the cache's. Returns how many each sequence gets. */
   #check(k: Tensor, v: Tensor, indices: readonly number[]): number {
-    const { kvHeads, headDim, dtype } = this.config
     for (const index of indices) this.#checkSequence(index)
     if (new Set(indices).size < indices.length || indices.length === 0) {
       const fix = 'Name at least one, and each once.'
       throw refusal('INVALID_ARGUMENT', 'sequences', `sequences is [${indices}].`, fix)
     }
-    const rows = k.shape[2] ?? 0
-    for (const [name, tensor] of [
-      ['k', k],
-      ['v', v],
-    ] as const) {
-      // Checks rank, strides and bounds.
-      tensorView(tensor.buffer, tensor.dtype, tensor.shape, tensor)
-      const expected = [indices.length, kvHeads, rows, headDim]
-      if (tensor.shape.length !== 4 || tensor.shape.some((size, axis) => size !== expected[axis])) {
-        const fix = 'Sequences, KV heads and head_dim are those of the cache; k and v hold the same number of tokens.'
-        throw refusal('INVALID_SHAPE', name, `${name} has shape [${tensor.shape}], expected [${expected}].`, fix)
-      }
-      if (tensor.dtype !== dtype) {
-        const message = `${name} is ${tensor.dtype}, the cache ${dtype}.`
-        throw refusal('INVALID_DTYPE', name, message, `Convert it to ${dtype}.`)
-      }
-      const elements = 16 / bytesPerElement[dtype]
-      const aligned = tensor.strides
-        .slice(0, 3)
-        .every((step, axis) => tensor.shape[axis] === 1 || step % elements === 0)
-      if (tensor.strides[3] !== 1 || tensor.offset % elements !== 0 || !aligned) {
-        throw refusal(
-          'INVALID_VIEW',
-          name,
-          `${name} has strides [${tensor.strides}] and offset ${tensor.offset}.`,
-          `The last axis must be contiguous, other strides and the offset multiples of ${elements} elements (16 bytes).`,
-        )
-      }
-      if (tensor.buffer === this.pool.k.buffer || tensor.buffer === this.pool.v.buffer) {
-        const fix = 'Append from a buffer of its own: a dispatch cannot read and write one buffer.'
-        throw refusal('INVALID_ARGUMENT', name, `${name} lies in the cache.`, fix)
-      }
-    }
-    return rows
+    return validateNewTokens(k, v, this.config, indices.length, [this.pool.k.buffer, this.pool.v.buffer])
   }
 
   #checkSequence(index: number): void {
