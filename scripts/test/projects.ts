@@ -27,7 +27,7 @@ export function inNode(name: string, include: readonly string[]): TestProjectInl
       name,
       include: [...include],
       exclude: ['**/node_modules/**', tests('.browser.test.ts')],
-      setupFiles: [join(root, 'scripts/test/mark-gpu-cases.ts')],
+      setupFiles: ['mark-gpu-cases.ts', 'rest-between-polls.ts'].map((file) => join(root, 'scripts/test', file)),
       // A process per file: Dawn cannot be unloaded, and one lost device must not take other files along.
       pool: 'forks',
       maxWorkers: 2,
