@@ -14,6 +14,7 @@ import type {
 } from './method.js'
 import { createPlan, type Plan, PlanMemory } from './plan-view.js'
 import type { Runtime } from './runtime.js'
+import { type AttentionState, OwnedState } from './state.js'
 import type { DType, OwnedTensor, Tensor } from './tensor.js'
 import { contiguousKeys, isPaged, resolveConfig, validateCache, validateTensors } from './validate-attention.js'
 
@@ -60,9 +61,15 @@ export interface SparseAttention extends Disposable {
    * @throws OUT_OF_MEMORY, DEVICE_LOST
    */
   run(tensors: AttentionInput, options?: RunOptions): Promise<RunResult>
-  /** Forgets state carried across calls. */
+  /**
+   * A state for one video, to be given with each of its calls. Owned by the caller.
+   *
+   * @throws UNSUPPORTED for a method that carries none, DISPOSED
+   */
+  createState(): AttentionState
+  /** Forgets what calls without a `state` have carried, and what the method itself keeps. */
   reset(): void
-  /** Frees the plan and what the method holds. May be called twice. */
+  /** Frees the plan, the state of calls without one, and what the method holds. May be called twice. */
   dispose(): void
 }
 
@@ -75,7 +82,7 @@ export async function createAttention<Options extends MethodOptions>(
   const config = resolveConfig(method.id, method.capabilities, given)
   const program = await method.create(runtime, config, options)
   const { id, capabilities } = method
-  return new CompiledAttention(runtime, id, config, program, (tensors) => {
+  return new CompiledAttention(runtime, id, config, program, capabilities.state === true, (tensors) => {
     if (!('cache' in tensors)) return validateTensors(id, capabilities, config, tensors, runtime.device.limits)
     return validateCache(runtime, id, capabilities, config, tensors)
   })
@@ -87,12 +94,15 @@ class CompiledAttention implements SparseAttention {
   #lastRun: Promise<unknown> = Promise.resolve()
   #running = 0
   #disposed = false
+  /** Of calls that give none. */
+  #ownState: OwnedState | undefined
 
   constructor(
     private readonly runtime: Runtime,
     readonly id: string,
     readonly config: CompiledConfig,
     private readonly program: MethodProgram,
+    private readonly carriesState: boolean,
     private readonly validate: (tensors: AttentionInput) => AttentionShape,
   ) {
     this.#memory = new PlanMemory(runtime)
@@ -151,25 +161,35 @@ class CompiledAttention implements SparseAttention {
       return tensor
     }
     const scratch = this.runtime.scratch.lease({ submitted: true })
+    let recorded = false
     try {
-      const recorded = guarded(this.runtime, () => {
+      const call = guarded(this.runtime, () => {
         const out = tensors.out ?? make(this.config.dtype, [batch, queryHeads, queryLength, headDim])
         const lse = tensors.lse ?? make('f32', [batch, queryHeads, queryLength])
         return { out, lse, ...this.#record({ ...tensors, out, lse }, given, scratch) }
       })
-      const { out, lse, plan, parts } = recorded.value
-      const checks = [recorded.check, ...(await this.#submit(parts, signal))]
+      recorded = true
+      const { out, lse, plan, parts } = call.value
+      const checks = [call.check, ...(await this.#submit(parts, signal))]
       await Promise.all(checks)
       return { out, lse, plan }
     } catch (error) {
       for (const tensor of made) tensor.dispose()
+      // Parts of the call may not have run: what the state holds now is not known.
+      if (recorded) (tensors.state ?? this.#ownState)?.reset()
       throw error
     } finally {
       scratch.release()
     }
   }
 
+  createState(): AttentionState {
+    this.#assertUsable()
+    return this.#makeState()
+  }
+
   reset(): void {
+    this.#ownState?.reset()
     this.program.reset?.()
   }
 
@@ -177,6 +197,7 @@ class CompiledAttention implements SparseAttention {
     if (this.#disposed) return
     this.#disposed = true
     this.#memory.dispose()
+    this.#ownState?.dispose()
     this.program.dispose()
   }
 
@@ -195,6 +216,42 @@ class CompiledAttention implements SparseAttention {
     }
   }
 
+  #makeState(): OwnedState {
+    if (!this.carriesState || !this.program.createState) {
+      throw new SparseAttentionError('UNSUPPORTED', {
+        message: `${this.id} carries no state from call to call.`,
+        fix: 'Leave state out, or use a method whose capabilities have state.',
+        where: 'state',
+      })
+    }
+    return new OwnedState(this, this.program.createState())
+  }
+
+  /** The state of a call: given, or the attention's own. Absent for methods without. */
+  #stateOf({ state }: AttentionInput): OwnedState | undefined {
+    if (state === undefined) {
+      if (!this.carriesState) return undefined
+      this.#ownState ??= this.#makeState()
+      return this.#ownState
+    }
+    if (!this.carriesState) return this.#makeState() // throws
+    if (!(state instanceof OwnedState) || state.owner !== this) {
+      throw new SparseAttentionError('INVALID_ARGUMENT', {
+        message: `The state was not made by this ${this.id} attention.`,
+        fix: 'Make it with createState of the attention that is called.',
+        where: 'state',
+      })
+    }
+    if (state.disposed) {
+      throw new SparseAttentionError('DISPOSED', {
+        message: 'The state is disposed.',
+        fix: 'Make a new one with createState.',
+        where: 'state',
+      })
+    }
+    return state
+  }
+
   #record(
     tensors: AttentionInput,
     given: Plan | undefined,
@@ -209,6 +266,7 @@ class CompiledAttention implements SparseAttention {
         where: 'out',
       })
     }
+    const state = this.#stateOf(tensors)
     const { dispatches: before, ...keys } = keysOf(tensors)
     const frame: AttentionFrame = {
       ...shape,
@@ -219,12 +277,35 @@ class CompiledAttention implements SparseAttention {
       causal: this.config.causal,
       scale: this.config.scale,
       context: tensors.context ?? {},
+      ...(state && { state: state.method }),
       scratch: (sizeBytes) => scratch.allocate(sizeBytes),
       planBuffer: (sizeBytes) => this.#memory.allocate(sizeBytes),
     }
+    try {
+      return this.#dispatch(frame, before, given, shape)
+    } catch (error) {
+      // What was to be written into it will not be.
+      state?.reset()
+      throw error
+    }
+  }
+
+  #dispatch(
+    frame: AttentionFrame,
+    before: readonly Dispatch[],
+    given: Plan | undefined,
+    shape: AttentionShape,
+  ): { plan: Plan; parts: Dispatch[][] } {
     const { operationsPerSubmit } = this.runtime.work
     if (given) {
       const data = given.dataFor(this.runtime, shape, this.config.causal)
+      if ('permutation' in data && data.permutation && !this.program.permutedPlans) {
+        throw new SparseAttentionError('UNSUPPORTED', {
+          message: `The plan is of permuted tokens, which ${this.id} does not attend over.`,
+          fix: 'Use a method that makes such plans.',
+          where: 'plan',
+        })
+      }
       return { plan: given, parts: cut([...before, ...this.program.attend(frame, data)], operationsPerSubmit) }
     }
     this.#memory.nextGeneration()

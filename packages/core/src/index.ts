@@ -15,6 +15,7 @@ export {
   denseMask,
   forEachPlanRows,
   type HostBlockPlan,
+  type HostPermutation,
   type HostPlan,
   type HostStripePlan,
   type HostVariableBlockPlan,
@@ -41,10 +42,12 @@ export {
   blockGrid,
   type DensePlanData,
   lastVisibleKey,
+  type PermutationGeometry,
   type PlanData,
   type PlanForm,
   type PlanGeometry,
   type PlanKind,
+  type PlanPermutation,
   planElements,
   type StripeGeometry,
   type StripeList,
@@ -54,6 +57,7 @@ export {
 } from './plan.js'
 export { type Plan, type PlanStats, uploadPlan } from './plan-view.js'
 export { createRuntime, Runtime, type RuntimeOptions } from './runtime.js'
+export { type AllocateState, type AttentionState, type FoundEntry, type MethodState, StateEntries } from './state.js'
 export {
   type BufferSlice,
   bytesPerElement,

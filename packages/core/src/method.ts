@@ -2,6 +2,7 @@ import type { Dispatch } from './dispatch.js'
 import type { KeyPages, KVCache } from './kv-cache.js'
 import type { PlanData } from './plan.js'
 import type { Runtime } from './runtime.js'
+import type { AttentionState, MethodState } from './state.js'
 import type { BufferSlice, DType, Tensor } from './tensor.js'
 
 /** Fixed when an attention is made: what is compiled into its pipelines. */
@@ -38,7 +39,10 @@ export interface AttentionContext {
   readonly branch?: 'conditional' | 'unconditional'
   /** Keys state that is kept per sequence. */
   readonly sequence?: string
-  /** Token grid: [height, width] or [frames, height, width]. */
+  /**
+   * Token grid: [height, width] or [frames, height, width], of the first tokens in row-major order. Tokens behind it, such
+   * as a prompt, belong to no place.
+   */
   readonly grid?: readonly number[]
 }
 
@@ -57,6 +61,11 @@ export interface AttentionTensors {
   /** [B, Hq, Lq] f32, contiguous, natural log; −inf in rows that see no key. `run` makes one when absent. */
   readonly lse?: Tensor
   readonly context?: AttentionContext
+  /**
+   * What the method remembers of this video, made by this attention's `createState`. Absent: a state of the attention's own,
+   * which its `reset` resets. Only for methods whose capabilities have `state`. A call that fails resets it.
+   */
+  readonly state?: AttentionState
 }
 
 /** The same with the keys and values of a cache, contiguous or paged. */
@@ -90,6 +99,8 @@ export interface AttentionFrame extends AttentionShape {
   readonly context: AttentionContext
   /** Keys lie in pages: k and v are [1, Hkv, poolPages · pageSize, D]. Only where the configuration has a `pageSize`. */
   readonly pages?: KeyPages
+  /** What this program's `createState` made for the call's state. Only for methods whose capabilities have `state`. */
+  readonly state?: MethodState
   /** Scratch of at least `sizeBytes`, free again when the call has been recorded. Contents undefined. */
   scratch(sizeBytes: number): BufferSlice
   /** Memory for an array of the plan, owned by the attention and kept until its next call. Contents undefined. */
@@ -106,7 +117,11 @@ export interface MethodProgram {
    * @throws UNSUPPORTED for a kind of plan that the program has no kernel for: callers may give plans of other methods
    */
   attend(frame: AttentionFrame, plan: PlanData): readonly Dispatch[]
-  /** Forgets state carried across calls. */
+  /** It attends over plans with a permutation too. Absent: such a plan, given by a caller, is UNSUPPORTED. */
+  readonly permutedPlans?: true
+  /** A new state, without an entry. Needed where the capabilities have `state`. */
+  createState?(): MethodState
+  /** Forgets what the program itself keeps from call to call. */
   reset?(): void
   dispose(): void
 }
@@ -155,6 +170,14 @@ export interface Capabilities {
   readonly headDim: { readonly multipleOf: number; readonly max: number }
   /** Takes keys in pages, with these options too. Default false. */
   readonly pages?: boolean
+  /** Carries state from call to call. Default false. */
+  readonly state?: boolean
+  /** Whether it takes `context.grid`, whose product is at most key_length. Default 'none': a grid is not looked at. */
+  readonly grid?: 'none' | 'optional' | 'required'
+  /** How many axes that grid may have. Default 2 and 3. */
+  readonly gridAxes?: readonly number[]
+  /** Queries and keys are of the same tokens: query_length is key_length. Default false. */
+  readonly selfAttention?: boolean
 }
 
 export interface MethodDefinition<Options extends MethodOptions> {

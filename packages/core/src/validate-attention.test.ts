@@ -222,3 +222,46 @@ describe('tensors', () => {
     validate({}, { capabilities: { ...capabilities, queryLength: 'many' } })
   })
 })
+
+describe('tokens', () => {
+  const check = (more: Partial<Capabilities>, grid?: readonly number[]) =>
+    validateTensors(
+      'example',
+      { ...capabilities, ...more },
+      config,
+      { ...tensors(), ...(grid && { context: { grid } }) },
+      limits,
+    )
+
+  test('of one sequence, where a method takes self-attention only', () => {
+    expect(() => check({ selfAttention: true })).toThrow(refusal('UNSUPPORTED', 'k'))
+    expect(() =>
+      validateTensors(
+        'example',
+        { ...capabilities, selfAttention: true },
+        config,
+        tensors({ q: tensor([2, 4, 7, 16]) }),
+        limits,
+      ),
+    ).not.toThrow()
+  })
+
+  test('lie on a grid that fits them, where a method takes one', () => {
+    for (const grid of [undefined, [100], [7], [0, 3], [9, 9]]) expect(() => check({}, grid)).not.toThrow()
+    expect(() => check({ grid: 'required' })).toThrow(refusal('INVALID_ARGUMENT', 'context.grid'))
+    expect(() => check({ grid: 'optional' })).not.toThrow()
+    for (const given of ['required', 'optional'] as const) {
+      for (const grid of [
+        [2, 3],
+        [7, 1],
+        [1, 2, 3],
+      ])
+        expect(() => check({ grid: given }, grid)).not.toThrow()
+      for (const grid of [[7], [1, 1, 1, 1], [2.5, 2], [0, 3], [-1, -3], [], [Number.NaN, 2]]) {
+        expect(() => check({ grid: given }, grid)).toThrow(refusal('INVALID_ARGUMENT', 'context.grid'))
+      }
+      expect(() => check({ grid: given }, [2, 4])).toThrow(refusal('INVALID_SHAPE', 'context.grid'))
+      expect(() => check({ grid: given, gridAxes: [3] }, [2, 3])).toThrow(refusal('INVALID_ARGUMENT', 'context.grid'))
+    }
+  })
+})

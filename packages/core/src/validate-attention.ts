@@ -1,6 +1,7 @@
 import { SparseAttentionError } from './errors.js'
 import type { ContiguousKVCache, KVCache, PagedKVCache } from './kv-cache.js'
 import type {
+  AttentionContext,
   AttentionShape,
   AttentionTensors,
   CachedAttentionTensors,
@@ -135,6 +136,7 @@ export function validateTensors(
     refuse('LIMIT_EXCEEDED', 'q', `q has batch ${batch}.`, 'Split the batch into calls of at most 65535.')
   }
   checkQueryLength(id, capabilities, queryLength)
+  checkTokens(id, capabilities, tensors.context, queryLength, keyLength)
   checkOverlap([q, k, v], tensors)
   return { batch, queryHeads, kvHeads, queryLength, keyLength, headDim }
 }
@@ -215,6 +217,7 @@ export function validateCache(
   }
   if (lse) checkLse(lse, [batch, queryHeads, queryLength])
   checkQueryLength(id, capabilities, queryLength)
+  checkTokens(id, capabilities, others.context, queryLength, cache.length)
   checkOverlap([q, k, v], others)
   return { batch, queryHeads, kvHeads: config.kvHeads, queryLength, keyLength: cache.length, headDim }
 }
@@ -245,6 +248,45 @@ function checkQueryLength(id: string, { queryLength: taken }: Capabilities, quer
     `${id} got query_length ${queryLength}.`,
     taken === 'one' ? 'It takes one query at a time.' : 'It takes more than one query.',
   )
+}
+
+/** What a method says of the tokens: that queries and keys are of the same ones, and that they lie on a grid. */
+function checkTokens(
+  id: string,
+  { selfAttention = false, grid: needs = 'none', gridAxes = [2, 3] }: Capabilities,
+  { grid }: AttentionContext = {},
+  queryLength: number,
+  keyLength: number,
+): void {
+  if (selfAttention && queryLength !== keyLength) {
+    refuse(
+      'UNSUPPORTED',
+      'k',
+      `${id} got query_length ${queryLength} and key_length ${keyLength}.`,
+      'It takes self-attention only: give queries and keys of the same tokens.',
+    )
+  }
+  if (needs === 'none' || (grid === undefined && needs === 'optional')) return
+  const forms = gridAxes.map((axes) => (axes === 3 ? '[frames, height, width]' : '[height, width]')).join(' or ')
+  if (grid === undefined)
+    refuse(
+      'INVALID_ARGUMENT',
+      'context.grid',
+      `${id} needs the grid of the tokens.`,
+      `Pass context: { grid: ${forms} }.`,
+    )
+  if (!gridAxes.includes(grid.length) || !grid.every((size) => Number.isSafeInteger(size) && size > 0)) {
+    refuse('INVALID_ARGUMENT', 'context.grid', `The grid is [${grid}].`, `Use ${forms}, integers from 1.`)
+  }
+  const tokens = grid.reduce((product, size) => product * size, 1)
+  if (tokens > keyLength) {
+    refuse(
+      'INVALID_SHAPE',
+      'context.grid',
+      `The grid [${grid}] has ${tokens} tokens, key_length is ${keyLength}.`,
+      'Use the grid of these tokens: its product is at most key_length.',
+    )
+  }
 }
 
 function checkTensor(name: string, tensor: Tensor | undefined, dtype: string, limits: GPUSupportedLimits): void {
