@@ -126,7 +126,7 @@ describe('samples', () => {
 
 describe('the device', () => {
   it('has ceilings, also without timestamps', async () => {
-    for (const timer of [undefined, GpuTimer.for(runtime)]) {
+    for (const timer of [undefined, await GpuTimer.for(runtime)]) {
       const { bytesPerSecond, f32OperationsPerSecond } = await measureCeilings(runtime, timer, signal)
       // Between a slow core and a fast GPU.
       for (const rate of [bytesPerSecond, f32OperationsPerSecond]) {
@@ -143,8 +143,31 @@ describe('the device', () => {
     await expect(measureCeilings(runtime, undefined, controller.signal)).rejects.toThrow('enough')
   })
 
+  it('is busy before what is timed, and that is not timed', async () => {
+    using timer = await GpuTimer.for(runtime, { runsUp: true })
+    if (!timer) return expect(runtime.device.features.has('timestamp-query')).toBe(false)
+    const labels: string[] = []
+    const { createCommandEncoder } = runtime.device
+    runtime.device.createCommandEncoder = (descriptor) => {
+      labels.push(descriptor?.label ?? '')
+      return createCommandEncoder.call(runtime.device, descriptor)
+    }
+    try {
+      const start = performance.now()
+      expect(await timer.warmUp(signal)).toBeGreaterThan(0)
+      labels.length = 0
+      const ms = await timer.time((nextEncoder) => nextEncoder().beginComputePass().end())
+      expect(labels.slice(0, 2)).toEqual(['run-up', 'timed'])
+      expect(ms).toBeGreaterThanOrEqual(0)
+      expect(ms).toBeLessThan(performance.now() - start)
+      await expect(timer.warmUp(AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough')
+    } finally {
+      Reflect.deleteProperty(runtime.device, 'createCommandEncoder')
+    }
+  })
+
   it('times all passes of all encoders together', async () => {
-    using timer = GpuTimer.for(runtime)
+    using timer = await GpuTimer.for(runtime)
     if (!timer) return expect(runtime.device.features.has('timestamp-query')).toBe(false)
     using source = runtime.tensor('f32', [2 ** 16])
     const view = tensorView(source.buffer, 'f32', [2 ** 16])

@@ -1,6 +1,8 @@
 import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelSource, Runtime, SubgroupMatrix } from '@sparse-attention/core'
 import type { GpuTimer } from './gpu-timer.js'
+import { chains, multiplyAddSource } from './multiply-add.js'
+import { callsPerSample } from './samples.js'
 
 /** What the device can do at most, measured in the run in which it is compared with. */
 export interface Ceilings {
@@ -25,35 +27,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) { target_[id.x] = source[i
   bindings: ['read', 'read_write'],
   workgroupSize: 256,
   workgroupBytes: 0,
-}
-
-const chains = 8
-
-/** Multiply-adds in `chains` independent chains of vec4, enough of them to hide the latency of each. */
-function multiplyAddSource(steps: number): KernelSource {
-  const each = Array.from({ length: chains }, (_, i) => i)
-  return {
-    label: 'multiply-add',
-    code: `\
-// ${chains} chains of ${steps} multiply-adds on vec4<f32> an invocation, and nothing else. The numbers stay small.
-@group(0) @binding(0) var<storage, read> factors: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> sums: array<vec4<f32>>;
-
-@compute @workgroup_size(256)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let factor = factors[0];
-  let term = factors[1] + vec4<f32>(f32(id.x & 1u));
-  ${each.map((i) => `var x${i} = term * ${i}.0;`).join(' ')}
-  for (var step = 0u; step < ${steps}u; step++) {
-    ${each.map((i) => `x${i} = fma(x${i}, factor, term);`).join(' ')}
-  }
-  sums[id.x] = ${each.map((i) => `x${i}`).join(' + ')};
-}
-`,
-    bindings: ['read', 'read_write'],
-    workgroupSize: 256,
-    workgroupBytes: 0,
-  }
 }
 
 const LANES = 32
@@ -158,29 +131,31 @@ async function fastest(
   const layout = kernel.bindGroupLayout
   const entries = [source, target].map(({ buffer }, binding) => ({ binding, resource: { buffer } }))
   const group = device.createBindGroup({ layout, entries })
-  const record = (encoder: GPUCommandEncoder) => {
+  const record = (encoder: GPUCommandEncoder, calls: number) => {
     const pass = encoder.beginComputePass()
     pass.setPipeline(kernel.pipeline)
     pass.setBindGroup(0, group)
-    pass.dispatchWorkgroups(workgroups)
+    for (let i = 0; i < calls; i++) pass.dispatchWorkgroups(workgroups)
     pass.end()
   }
-  let best = Number.POSITIVE_INFINITY
-  for (let i = 0; i <= attempts; i++) {
+  const sample = async (calls: number): Promise<number> => {
     signal.throwIfAborted()
-    let ms: number
-    if (timer) {
-      ms = await timer.time((nextEncoder) => record(nextEncoder()))
-    } else {
-      await runtime.idle()
-      const start = performance.now()
-      const encoder = device.createCommandEncoder()
-      record(encoder)
-      device.queue.submit([encoder.finish()])
-      await runtime.idle()
-      ms = performance.now() - start
-    }
-    if (i > 0 && ms > 0) best = Math.min(best, ms)
+    if (timer) return (await timer.time((nextEncoder) => record(nextEncoder(), calls))) / calls
+    await runtime.idle()
+    const start = performance.now()
+    const encoder = device.createCommandEncoder()
+    record(encoder, calls)
+    device.queue.submit([encoder.finish()])
+    await runtime.idle()
+    return (performance.now() - start) / calls
+  }
+  await sample(1)
+  await timer?.warmUp(signal)
+  const calls = runtime.software ? 1 : callsPerSample(await sample(1))
+  let best = Number.POSITIVE_INFINITY
+  for (let i = 0; i < attempts; i++) {
+    const ms = await sample(calls)
+    if (ms > 0) best = Math.min(best, ms)
   }
   return best / 1000
 }

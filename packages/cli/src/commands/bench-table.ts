@@ -76,11 +76,11 @@ async function benchTable(options: TableOptions, out: Output, command: string): 
   using runtime = await createRuntime({ onNotice: out.log })
   const scale = options.scale === 'auto' ? (runtime.software ? 'tiny' : 'full') : options.scale
   const { seed, samples = scale === 'full' ? 9 : 1 } = options
-  using timer = GpuTimer.for(runtime)
+  using timer = await GpuTimer.for(runtime)
   // Nobody else uses the GPU while PyTorch is timed.
   const pytorch = await pytorchFor(options, scale, samples, signal)
   const ceilings = await measureCeilings(runtime, timer, signal)
-  using bench = new Workbench({ runtime, ceilings, scale, seed, samples, signal, pytorch })
+  using bench = new Workbench({ runtime, ceilings, scale, seed, samples, signal, pytorch, timer })
   const bar = out.progress(steps)
   try {
     const { rows, series } = await measureTable(bench, chosen, (name) => bar.step(name))

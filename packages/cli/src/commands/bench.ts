@@ -108,7 +108,7 @@ async function bench(options: BenchOptions, out: Output, command: string): Promi
         attention.dispose()
       }
     }
-    using timer = GpuTimer.for(first)
+    using timer = await GpuTimer.for(first)
     const ceilings = await measureCeilings(first, timer, signal)
     const perLength =
       runtimes.length * chosen.length * samplesOf('method', samples, timer !== undefined) +

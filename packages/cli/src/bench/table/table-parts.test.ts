@@ -85,7 +85,7 @@ describe('inputs made on the device', () => {
 
 describe('the workbench', () => {
   const ceilings = { bytesPerSecond: 1, f32OperationsPerSecond: 1, matrixOperationsPerSecond: null }
-  const options = () => ({ runtime, ceilings, scale: 'tiny', seed: 1, samples: 1, signal }) as const
+  const options = () => ({ runtime, ceilings, scale: 'tiny', seed: 1, samples: 1, signal, timer: undefined }) as const
 
   it('times nothing whose answer is wrong', async () => {
     using bench = new Workbench({ ...options(), pytorch: noPyTorch('left out') })

@@ -13,7 +13,7 @@ import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
 import type { Ceilings } from '../ceilings.js'
 import { allowedError } from '../check-rows.js'
-import { GpuTimer } from '../gpu-timer.js'
+import type { GpuTimer } from '../gpu-timer.js'
 import type { Timing } from '../samples.js'
 import { errorOnDevice } from './check.js'
 import { type Bands, type CallTensors, makeCallTensors } from './device-input.js'
@@ -32,6 +32,8 @@ export interface WorkbenchOptions {
   readonly samples: number
   readonly signal: AbortSignal
   readonly pytorch: PyTorchReport
+  /** Of the runtime's device; undefined where it has none. Not disposed by the workbench. */
+  readonly timer: GpuTimer | undefined
 }
 
 /** What rows of the table measure with. */
@@ -49,7 +51,7 @@ export class Workbench implements Disposable {
   readonly #baselines = new Map<string, Promise<Baseline>>()
 
   constructor(options: WorkbenchOptions) {
-    const { runtime, ceilings, scale, seed, samples, signal, pytorch } = options
+    const { runtime, ceilings, scale, seed, samples, signal, pytorch, timer } = options
     this.runtime = runtime
     this.ceilings = ceilings
     this.scale = scale
@@ -57,7 +59,7 @@ export class Workbench implements Disposable {
     this.samples = samples
     this.signal = signal
     this.pytorch = pytorch
-    this.timer = GpuTimer.for(runtime)
+    this.timer = timer
   }
 
   /** A length at this scale. */
@@ -167,7 +169,6 @@ export class Workbench implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.timer?.[Symbol.dispose]()
     for (const made of this.#baselines.values()) void made.then(({ attention }) => attention.dispose(), ignore)
     for (const made of this.#tensors.values()) void made.then((tensors) => tensors[Symbol.dispose](), ignore)
     for (const runtime of this.#ofTier.values()) runtime.dispose()

@@ -1,6 +1,7 @@
 import type { AttentionShape, Runtime, Tier, TuningTable } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense, tune } from '@sparse-attention/kernels'
+import { GpuTimer } from '../../gpu-timer.js'
 import { withToggles } from '../dawn-toggles.js'
 import { type Measurement, NotMeasured, type Row } from '../row.js'
 import { recordAttention } from '../timing.js'
@@ -79,7 +80,8 @@ function beyondRow({ name, title, toggles = [], atLeast }: Beyond): Row {
         toggles.length > 0
           ? await withToggles(toggles, options)
           : await createRuntime({ device, ...options, ...(adapterInfo && { adapterInfo }) })
-      using other = new Workbench({ ...bench, runtime })
+      using timer = await GpuTimer.for(runtime)
+      using other = new Workbench({ ...bench, runtime, timer })
       const found = await measureDense(other, shape, runtime)
       const variant = tuning.entries.map((entry) => entry.variant).join(', ')
       return {
