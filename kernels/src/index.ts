@@ -27,6 +27,21 @@ export {
 } from './flash-attention/flash-attention.js'
 export { type ForcedBlocks, type ForcedBlocksOptions, forcedBlocks } from './forced-blocks/forced-blocks.js'
 export {
+  type RegionOrder,
+  type RegionOrderMemory,
+  type RegionSums,
+  regionOrder,
+  regionSums,
+} from './grid-regions/grid-regions.js'
+export {
+  equalRegions,
+  type GridRegions,
+  regionCounts,
+  regionOfTokens,
+  regionRectangle,
+  shiftedWindows,
+} from './grid-regions/regions.js'
+export {
   type InversePermutation,
   inversePermutation,
   type OrderShape,
@@ -61,6 +76,7 @@ export { type QuantizeKeys, type QuantizePages, quantizeKeys, quantizePages } fr
 export { type QuantizedScores, quantizedScores } from './quantized-scores/quantized-scores.js'
 export { type RadixSort, radixSort } from './radix-sort/radix-sort.js'
 export { type SortKeys, sortKeys } from './radix-sort/sort-keys.js'
+export { type RegionRouting, type RouteRegions, routeRegions } from './route-regions/route-regions.js'
 export { type RowStatistics, rowStatistics, type ScoreRows } from './row-statistics/row-statistics.js'
 export { type SampledScores, sampledScores } from './sampled-scores/sampled-scores.js'
 export { type SampledWeights, sampledWeights } from './sampled-weights/sampled-weights.js'

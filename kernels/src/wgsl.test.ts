@@ -14,6 +14,7 @@ import { emitPortable } from './flash-attention/portable.js'
 import { emitRowItems } from './flash-attention/row-items.js'
 import { emitSubgroup } from './flash-attention/subgroup.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
+import { emitRegionOrder, emitRegionSums } from './grid-regions/emit.js'
 import { emitInversePermutation } from './inverse-permutation/emit.js'
 import { emitNearestCentroid } from './k-means/emit.js'
 import { emitListToBitmap } from './list-to-bitmap/emit.js'
@@ -29,6 +30,7 @@ import { emitPruneTopP } from './prune-top-p/emit.js'
 import { emitQuantizeKeys } from './quantize-keys/emit.js'
 import { emitQuantizedScores } from './quantized-scores/emit.js'
 import { emitSortKeys } from './radix-sort/emit.js'
+import { emitRouteRegions } from './route-regions/emit.js'
 import { emitRowStatistics } from './row-statistics/emit.js'
 import { emitSampledScores } from './sampled-scores/emit.js'
 import { emitSegmentedMean } from './segmented-mean/emit.js'
@@ -86,6 +88,7 @@ test('kernels fit the default limits of WebGPU', () => {
     emitSortScatter({ moves: 'indices' }),
     emitSortScatter({ moves: 'pairs' }),
     emitSortKeys(),
+    emitRegionOrder(),
     emitInversePermutation('clear'),
     emitInversePermutation('invert'),
     emitPermuteRows(half),
@@ -149,6 +152,9 @@ test('kernels fit the default limits of WebGPU', () => {
       emitNearestCentroid({ headDim, dtype: 'f32' }),
       emitSegmentedMean({ headDim, dtype: 'f32' }),
       emitPooledScores({ headDim, causal: false }),
+      emitRegionSums({ headDim, dtype: 'f32' }),
+      emitRegionSums({ headDim, dtype: 'f16' }),
+      emitRouteRegions(headDim),
     ]),
   ]
   for (const { label, workgroupBytes, workgroupSize, bindings } of every) {
