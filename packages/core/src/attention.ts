@@ -12,6 +12,7 @@ import type {
   MethodProgram,
   UseConfig,
 } from './method.js'
+import { permutationOf } from './plan.js'
 import { createPlan, type Plan, PlanMemory } from './plan-view.js'
 import type { Runtime } from './runtime.js'
 import { type AttentionState, OwnedState } from './state.js'
@@ -299,7 +300,7 @@ class CompiledAttention implements SparseAttention {
     const { operationsPerSubmit } = this.runtime.work
     if (given) {
       const data = given.dataFor(this.runtime, shape, this.config.causal)
-      if ('permutation' in data && data.permutation && !this.program.permutedPlans) {
+      if (permutationOf(data) && !this.program.permutedPlans) {
         throw new SparseAttentionError('UNSUPPORTED', {
           message: `The plan is of permuted tokens, which ${this.id} does not attend over.`,
           fix: 'Use a method that makes such plans.',

@@ -3,6 +3,7 @@ import {
   countPairs,
   denseMask,
   forEachPlanRows,
+  type HostPermutedPlan,
   type HostPlan,
   type HostStripePlan,
   type HostVariableBlockPlan,
@@ -135,4 +136,34 @@ test('pairs of a rectangle are counted without visiting them', () => {
       }
     }
   }
+})
+
+/** The clusters of both heads, of tokens in another order: of keys one for both. */
+const permuted: HostPermutedPlan = {
+  ...clusters(false),
+  permutation: {
+    keyHeads: 1,
+    queries: Int32Array.of(4, 0, 2, 1, 3, 0, 1, 2, 3, 4),
+    keys: Int32Array.of(8, 1, 5, 0, 2, 7, 3, 6, 4),
+  },
+}
+
+test('a permuted plan is read in tokens', () => {
+  const { queries, keys } = permuted.permutation
+  const positions = denseMask({ ...clusters(false) })
+  const expected = new Uint8Array(positions.length)
+  positions.forEach((bit, at) => {
+    const [head, row, key] = [Math.floor(at / 45), Math.floor(at / 9) % 5, at % 9]
+    expected[(head * 5 + queries[head * 5 + row]!) * 9 + keys[key]!] = bit
+  })
+  expect(denseMask(permuted)).toEqual(expected)
+  expect(headPairs(permuted)).toEqual(headPairs(clusters(false)))
+  keptShares(permuted, 2, 4).forEach((share, cell) => {
+    const [head, y, x] = [Math.floor(cell / 9), Math.floor(cell / 3) % 3, cell % 3]
+    let [inside, all] = [0, 0]
+    for (let row = 2 * y; row < Math.min(5, 2 * y + 2); row++) {
+      for (let key = 4 * x; key < Math.min(9, 4 * x + 4); key++, all++) inside += expected[(head * 5 + row) * 9 + key]!
+    }
+    expect(share).toBe(Math.fround(inside / all))
+  })
 })

@@ -2,10 +2,19 @@ import {
   type BlockGeometry,
   blockGrid,
   lastVisibleKey,
+  type PermutationGeometry,
   type PlanGeometry,
   type StripeGeometry,
   type VariableBlockGeometry,
 } from './plan.js'
+
+/** Orders of tokens on the host: the token at each position of a plan. */
+export interface HostPermutation extends PermutationGeometry {
+  /** i32[B, Hq, Lq] */
+  readonly queries: Int32Array
+  /** i32[B, keyHeads, Lk] */
+  readonly keys: Int32Array
+}
 
 /** A block plan on the host. */
 export interface HostBlockPlan extends BlockGeometry {
@@ -35,7 +44,10 @@ export interface HostVariableBlockPlan extends VariableBlockGeometry {
 }
 
 /** A plan on the host: what `plan.read()` returns, `uploadPlan` takes, and pictures and tests work on. */
-export type HostPlan = HostBlockPlan | HostStripePlan | HostVariableBlockPlan
+export type HostPlan = HostBlockPlan | HostStripePlan | HostVariableBlockPlan | HostPermutedPlan
+
+/** A plan of blocks of permuted tokens on the host. */
+export type HostPermutedPlan = (HostBlockPlan | HostVariableBlockPlan) & { readonly permutation: HostPermutation }
 
 /** Is key block c of query block a of head h in the plan? */
 export function hasBlock(plan: HostBlockPlan, batch: number, head: number, a: number, c: number): boolean {
@@ -54,8 +66,44 @@ export interface PlanRows {
   readonly keys: readonly number[]
 }
 
-/** Visits a plan's rows, block after block of each head, whatever the plan's kind. */
+/**
+ * Visits a plan's rows, block after block of each head, whatever the plan's kind. Of a plan with a permutation each row comes
+ * for itself, with its token and the tokens that it keeps.
+ */
 export function forEachPlanRows(plan: HostPlan, visit: (rows: PlanRows) => void): void {
+  forEachBlockRows(plan, (rows) => {
+    const tokens = tokensOf(plan, rows)
+    if (!tokens) return visit(rows)
+    const kept = new Uint8Array(plan.keyLength)
+    for (let i = 0; i < rows.keys.length; i += 2) {
+      for (let position = rows.keys[i]!; position < rows.keys[i + 1]!; position++) kept[tokens.keys[position]!] = 1
+    }
+    const keys: number[] = []
+    for (let key = 0; key < plan.keyLength; key++) if (kept[key]) append(keys, key, key + 1)
+    for (let position = rows.firstRow; position < rows.endRow; position++) {
+      const row = tokens.queries[position]!
+      visit({ ...rows, firstRow: row, endRow: row + 1, keys })
+    }
+  })
+}
+
+/** The tokens at the positions of a head, if the plan is of permuted ones. */
+function tokensOf(
+  plan: HostPlan,
+  { batch, head }: Pick<PlanRows, 'batch' | 'head'>,
+): { readonly queries: Int32Array; readonly keys: Int32Array } | undefined {
+  if (!('permutation' in plan)) return undefined
+  const { queries, keys, keyHeads } = plan.permutation
+  const queryHead = batch * plan.queryHeads + head
+  const keyHead = batch * keyHeads + Math.floor((head * keyHeads) / plan.queryHeads)
+  return {
+    queries: queries.subarray(queryHead * plan.queryLength, (queryHead + 1) * plan.queryLength),
+    keys: keys.subarray(keyHead * plan.keyLength, (keyHead + 1) * plan.keyLength),
+  }
+}
+
+/** The same in the plan's own order of tokens. */
+function forEachBlockRows(plan: HostPlan, visit: (rows: PlanRows) => void): void {
   for (let batch = 0; batch < plan.batch; batch++) {
     for (let head = 0; head < plan.queryHeads; head++) {
       const blocks = plan.kind === 'variable-block' ? plan.queryBlocks : Math.ceil(plan.queryLength / plan.blockQ)
@@ -159,7 +207,8 @@ export function countPairs(plan: HostPlan): { kept: number; visible: number } {
 export function headPairs(plan: HostPlan): { kept: number; visible: number }[] {
   const visible = visiblePairs(plan, 0, plan.queryLength, 0, plan.keyLength)
   const heads = Array.from({ length: plan.batch * plan.queryHeads }, () => ({ kept: 0, visible }))
-  forEachPlanRows(plan, ({ batch, head, firstRow, endRow, keys }) => {
+  // A permutation changes no count: plans that have one are not causal.
+  forEachBlockRows(plan, ({ batch, head, firstRow, endRow, keys }) => {
     const counts = heads[batch * plan.queryHeads + head]!
     for (let i = 0; i < keys.length; i += 2) counts.kept += visiblePairs(plan, firstRow, endRow, keys[i]!, keys[i + 1]!)
   })
@@ -174,7 +223,29 @@ export function keptShares(plan: HostPlan, rows: number, columns: number): Float
   const down = Math.ceil(plan.queryLength / rows)
   const across = Math.ceil(plan.keyLength / columns)
   const kept = new Float64Array(plan.batch * plan.queryHeads * down * across)
-  forEachPlanRows(plan, ({ batch, head, firstRow, endRow, keys }) => {
+  forEachBlockRows(plan, (planRows) => {
+    const { batch, head, firstRow, endRow, keys } = planRows
+    const tokens = tokensOf(plan, planRows)
+    if (tokens) {
+      // Every row that shares the selection keeps every key of it.
+      const [inRow, inColumn] = [new Uint32Array(down), new Uint32Array(across)]
+      for (let position = firstRow; position < endRow; position++) {
+        const y = Math.floor(tokens.queries[position]! / rows)
+        inRow[y] = inRow[y]! + 1
+      }
+      for (let i = 0; i < keys.length; i += 2) {
+        for (let position = keys[i]!; position < keys[i + 1]!; position++) {
+          const x = Math.floor(tokens.keys[position]! / columns)
+          inColumn[x] = inColumn[x]! + 1
+        }
+      }
+      const first = (batch * plan.queryHeads + head) * down * across
+      for (let y = 0; y < down; y++) {
+        if (inRow[y] === 0) continue
+        for (let x = 0; x < across; x++) kept[first + y * across + x]! += inRow[y]! * inColumn[x]!
+      }
+      return
+    }
     for (let y = Math.floor(firstRow / rows); y * rows < endRow; y++) {
       const [top, bottom] = [Math.max(firstRow, y * rows), Math.min(endRow, (y + 1) * rows)]
       const at = ((batch * plan.queryHeads + head) * down + y) * across

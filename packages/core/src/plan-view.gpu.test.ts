@@ -2,6 +2,7 @@ import {
   createRuntime,
   defineMethod,
   type HostBlockPlan,
+  type HostPermutedPlan,
   type HostPlan,
   type HostStripePlan,
   type HostVariableBlockPlan,
@@ -66,8 +67,17 @@ const clusters: HostVariableBlockPlan = {
   keyStarts: Int32Array.of(0, 10, 150, 200),
 }
 
+/** Tokens from the last to the first. */
+const backwards = (heads: number, length: number) =>
+  Int32Array.from({ length: heads * length }, (_, i) => length - 1 - (i % length))
+const permuted: HostPermutedPlan = {
+  ...clusters,
+  causal: false,
+  permutation: { keyHeads: 1, queries: backwards(2, 130), keys: backwards(1, 200) },
+}
+
 describe('an uploaded plan', () => {
-  test.each([stripes, clusters])('of $kind reads back as it was, and clones do', async (given) => {
+  test.each([stripes, clusters, permuted])('of $kind reads back as it was, and clones do', async (given) => {
     using plan = uploadPlan(runtime, given, shape)
     expect(plan).toMatchObject({ kind: given.kind, path: 'sparse' })
     expect(await plan.read()).toEqual(given)
@@ -92,6 +102,19 @@ describe('an uploaded plan', () => {
     ['key heads that divide nothing', { ...clusters, keyHeads: 3 }, 'INVALID_SHAPE', 'keyHeads'],
     ['half a capacity', { ...stripes, lists: [{ width: 1, capacity: 0.5 }] }, 'INVALID_ARGUMENT', 'capacity'],
     ['no blocks', { ...clusters, keyBlocks: 0 }, 'INVALID_ARGUMENT', 'keyBlocks'],
+    [
+      'orders that are short',
+      { ...permuted, permutation: { ...permuted.permutation, keys: new Int32Array(3) } },
+      'INVALID_SHAPE',
+      'permutation.keys',
+    ],
+    [
+      'orders that no heads share',
+      { ...permuted, permutation: { ...permuted.permutation, keyHeads: 3 } },
+      'INVALID_SHAPE',
+      'permutation.keyHeads',
+    ],
+    ['a permutation under causality', { ...permuted, causal: true }, 'INVALID_ARGUMENT', 'permutation'],
     ['starts that are short', { ...clusters, queryStarts: new Int32Array(3) }, 'INVALID_SHAPE', 'queryStarts'],
   ])('%s are refused, and nothing is created', (_, wrong, code, where) => {
     using watched = watch(runtime.device)
@@ -230,4 +253,39 @@ test('a dense plan reads as all blocks with a visible pair, whatever the lengths
       disposeAll({ ...tensors, ...result })
     }
   }
+})
+
+test('a plan of permuted tokens runs only in programs that say that they attend over one', async () => {
+  const method = (permutedPlans: boolean) =>
+    defineMethod<Record<never, never>>({
+      id: permutedPlans ? 'permutes' : 'does-not-permute',
+      title: 'Attends nothing',
+      phase: 'any',
+      summary: 'Plans nothing and attends nothing.',
+      citation: { title: 'None', authors: 'Nobody', year: 2026, url: 'https://example.org' },
+      options: {},
+      capabilities: { causal: [false], queryLength: 'any', dtypes: ['f32'], headDim: { multipleOf: 8, max: 8 } },
+      neutral: {},
+      scaled: () => ({}),
+      create: async () => ({
+        plan: () => ({ plan: { kind: 'dense' }, dispatches: [] }),
+        attend: () => [],
+        ...(permutedPlans && { permutedPlans }),
+        dispose() {},
+      }),
+    })()
+  const own = { ...permuted, queryHeads: 4, bitmap: new Uint32Array(8), queryStarts: new Int32Array(12) }
+  using plan = uploadPlan(
+    runtime,
+    { ...own, permutation: { ...permuted.permutation, queries: backwards(4, 130) } },
+    { ...shape, queryHeads: 4, kvHeads: 4 },
+  )
+  const call = { ...config, causal: false }
+  const tensors = makeTensors(runtime, 1, { batch: 1, queryLength: 130, keyLength: 200 })
+  using able = await runtime.use(method(true), call)
+  const result = await able.run(tensors, { plan })
+  expect(result.plan.kind).toBe('variable-block')
+  using unable = await runtime.use(method(false), call)
+  await expect(unable.run(tensors, { plan })).rejects.toMatchObject({ code: 'UNSUPPORTED', where: 'plan' })
+  disposeAll({ ...tensors, ...result })
 })

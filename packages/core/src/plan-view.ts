@@ -1,5 +1,5 @@
 import { SparseAttentionError } from './errors.js'
-import { countPairs, denseMask, type HostPlan } from './host-plan.js'
+import { countPairs, denseMask, type HostPermutation, type HostPlan } from './host-plan.js'
 import type { AttentionShape } from './method.js'
 import {
   blockGrid,
@@ -8,6 +8,7 @@ import {
   type PlanForm,
   type PlanGeometry,
   type PlanKind,
+  type PlanPermutation,
   planElements,
 } from './plan.js'
 import type { Runtime } from './runtime.js'
@@ -137,7 +138,7 @@ export function uploadPlan(runtime: Runtime, plan: HostPlan, shape: AttentionSha
   for (const [name, array] of Object.entries(arrays)) {
     runtime.device.queue.writeBuffer(slices[name]!.buffer, 0, array as Uint32Array<ArrayBuffer>)
   }
-  return new PlanView(runtime, 'uploaded', withArrays(form, slices), shape, plan.causal, undefined, slices)
+  return new PlanView(runtime, 'uploaded', withArrays<PlanData>(form, slices), shape, plan.causal, undefined, slices)
 }
 
 /** The most bytes that a plan may have. */
@@ -218,7 +219,7 @@ class PlanView implements Plan {
       const bytes = await this.runtime.readBytes({ ...slice, sizeBytes: 4 * elements[name]! })
       return [name, name === 'bitmap' ? new Uint32Array(bytes) : new Int32Array(bytes)] as const
     })
-    return { ...form, ...Object.fromEntries(await Promise.all(read)) } as HostPlan
+    return withArrays<HostPlan>(form, Object.fromEntries(await Promise.all(read)))
   }
 
   async stats(): Promise<PlanStats> {
@@ -242,7 +243,7 @@ class PlanView implements Plan {
       encoder.copyBufferToBuffer(buffer, offsetBytes, copies[name]!.buffer, 0, 4 * elements[name]!)
     }
     runtime.device.queue.submit([encoder.finish()])
-    return new PlanView(runtime, method, withArrays(form, copies), shape, causal, undefined, copies)
+    return new PlanView(runtime, method, withArrays<PlanData>(form, copies), shape, causal, undefined, copies)
   }
 
   dispose(): void {
@@ -285,16 +286,26 @@ function splitArrays(plan: StoredPlan | HostPlan): { form: PlanForm; arrays: Rec
     stripe: ['counts', 'indices'],
     'variable-block': ['bitmap', 'queryStarts', 'keyStarts'],
   }
-  const entries = Object.entries(plan)
+  const { permutation, ...rest } = plan as typeof plan & { permutation?: PlanPermutation | HostPermutation }
+  const entries = Object.entries(rest)
   const isArray = (name: string) => names[plan.kind].includes(name)
+  const { queries, keys, ...order } = permutation ?? ({} as Partial<PlanPermutation>)
   return {
-    form: Object.fromEntries(entries.filter(([name]) => !isArray(name))) as unknown as PlanForm,
-    arrays: Object.fromEntries(entries.filter(([name]) => isArray(name))),
+    form: {
+      ...Object.fromEntries(entries.filter(([name]) => !isArray(name))),
+      ...(permutation && { permutation: order }),
+    } as unknown as PlanForm,
+    arrays: {
+      ...Object.fromEntries(entries.filter(([name]) => isArray(name))),
+      ...(permutation && { 'permutation.queries': queries, 'permutation.keys': keys }),
+    },
   }
 }
 
-function withArrays(form: PlanForm, arrays: Record<string, BufferSlice>): PlanData {
-  return { ...form, ...arrays } as PlanData
+function withArrays<P extends PlanData | HostPlan>(form: PlanForm, arrays: Readonly<Record<string, unknown>>): P {
+  const { 'permutation.queries': queries, 'permutation.keys': keys, ...own } = arrays
+  const order = 'permutation' in form ? { permutation: { ...form.permutation, queries, keys } } : {}
+  return { ...form, ...own, ...order } as unknown as P
 }
 
 /** All blocks that hold a visible pair. */

@@ -15,6 +15,23 @@ export interface DensePlanData {
   readonly kind: 'dense'
 }
 
+/** Heads of an order of tokens: what a plan's geometry says of it. */
+export interface PermutationGeometry {
+  /** Heads with an order of keys of their own: the KV heads, or `queryHeads`. Divides `queryHeads`. */
+  readonly keyHeads: number
+}
+
+/**
+ * Orders of tokens that a plan's rows and keys are counted in: the token at each position. Only of plans that are not causal.
+ * Programs that do not say `permutedPlans` are not given such plans. What is read from a plan on the host is of tokens again.
+ */
+export interface PlanPermutation extends PermutationGeometry {
+  /** i32[B, Hq, Lq], a permutation of the queries of each head. */
+  readonly queries: BufferSlice
+  /** i32[B, keyHeads, Lk], a permutation of the keys of each head. */
+  readonly keys: BufferSlice
+}
+
 export interface BlockGeometry extends PlanGeometry {
   /** Block sizes in tokens; the last block of a ragged length is short. */
   readonly blockQ: number
@@ -76,7 +93,10 @@ export interface VariableBlockPlanData extends VariableBlockGeometry {
   readonly keyStarts: BufferSlice
 }
 
-export type PlanData = DensePlanData | BlockPlanData | StripePlanData | VariableBlockPlanData
+/** A plan of blocks of permuted tokens: its rows and keys are positions in these orders. */
+export type PermutedPlanData = (BlockPlanData | VariableBlockPlanData) & { readonly permutation: PlanPermutation }
+
+export type PlanData = DensePlanData | BlockPlanData | StripePlanData | VariableBlockPlanData | PermutedPlanData
 export type PlanKind = PlanData['kind']
 
 /** Geometry of a block plan: how many blocks, and how many words a row of them takes. */
@@ -107,7 +127,7 @@ export function planElements(plan: PlanForm): Record<string, number> {
   switch (plan.kind) {
     case 'block': {
       const { queryBlocks, wordsPerRow } = blockGrid(plan)
-      return { bitmap: plan.batch * plan.queryHeads * queryBlocks * wordsPerRow }
+      return { bitmap: plan.batch * plan.queryHeads * queryBlocks * wordsPerRow, ...permutationElements(plan) }
     }
     case 'stripe': {
       const rows = plan.batch * plan.heads * Math.ceil(plan.queryLength / plan.blockQ)
@@ -119,12 +139,28 @@ export function planElements(plan: PlanForm): Record<string, number> {
         bitmap: plan.batch * plan.queryHeads * plan.queryBlocks * Math.ceil(plan.keyBlocks / 32),
         queryStarts: plan.batch * plan.queryHeads * (plan.queryBlocks + 1),
         keyStarts: plan.batch * plan.keyHeads * (plan.keyBlocks + 1),
+        ...permutationElements(plan),
       }
   }
 }
 
+/** The orders of a plan of permuted tokens. */
+export function permutationOf(plan: PlanData): PlanPermutation | undefined {
+  return 'permutation' in plan ? plan.permutation : undefined
+}
+
+function permutationElements(plan: PlanForm): Record<string, number> {
+  if (!('permutation' in plan)) return {}
+  const { batch, queryHeads, queryLength, keyLength, permutation } = plan
+  return {
+    'permutation.queries': batch * queryHeads * queryLength,
+    'permutation.keys': batch * permutation.keyHeads * keyLength,
+  }
+}
+
 /** A plan's kind and geometry, without its arrays. */
-export type PlanForm =
-  | (BlockGeometry & { readonly kind: 'block' })
-  | (StripeGeometry & { readonly kind: 'stripe' })
-  | (VariableBlockGeometry & { readonly kind: 'variable-block' })
+export type PlanForm = BlockForm | StripeForm | VariableBlockForm | PermutedForm
+type BlockForm = BlockGeometry & { readonly kind: 'block' }
+type StripeForm = StripeGeometry & { readonly kind: 'stripe' }
+type VariableBlockForm = VariableBlockGeometry & { readonly kind: 'variable-block' }
+type PermutedForm = (BlockForm | VariableBlockForm) & { readonly permutation: PermutationGeometry }

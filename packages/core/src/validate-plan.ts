@@ -33,6 +33,15 @@ export function validatePlan(form: PlanForm, shape: AttentionShape): void {
       checkCount('keyBlocks', form.keyBlocks)
       break
   }
+  if ('permutation' in form) {
+    checkHeads('permutation.keyHeads', form.permutation.keyHeads, form)
+    if (form.causal)
+      throw new SparseAttentionError('INVALID_ARGUMENT', {
+        message: 'The plan is causal, and its tokens are permuted.',
+        fix: 'Permute only where every query sees every key.',
+        where: 'permutation',
+      })
+  }
   for (const name of ['batch', 'queryHeads', 'queryLength', 'keyLength'] as const) {
     if (form[name] !== shape[name])
       refuse('INVALID_SHAPE', name, form[name], `Make it for the shape of the tensors, where it is ${shape[name]}.`)
