@@ -6,5 +6,7 @@ export type { GenerationStatistics, LayerStatistics } from './generate/statistic
 export type { CacheLayout, LoadOptions, LoadProgress, OutputLocation } from './load.js'
 export { AttentionModel, type ModelDescription, type ModelRunOptions } from './model.js'
 export { ModelCache, type ModelCacheOptions } from './model-cache.js'
+export { ModelState } from './model-state.js'
 export type { Ort, Provider, SessionOptions } from './ort.js'
 export type { AttentionEvent, AttentionMethod } from './replaced-attention.js'
+export type { SampleOptions, SampleStep } from './sample/options.js'

@@ -1,4 +1,4 @@
-import { type Runtime, relativeError, SparseAttentionError } from '@sparse-attention/core'
+import { type AttentionContext, type Runtime, relativeError, SparseAttentionError } from '@sparse-attention/core'
 import type { Tensor } from 'onnxruntime-web'
 import type { AttentionNode } from './attention-node.js'
 import { BufferPool } from './buffer-pool.js'
@@ -12,8 +12,11 @@ import { checkOptions, type GenerateOptions } from './generate/options.js'
 import type { HostFacts } from './host-check.js'
 import { type Captured, type LoadedLevel, type LoadedModel, type LoadOptions, loadModel, release } from './load.js'
 import { ModelCache, type ModelCacheOptions } from './model-cache.js'
+import { ModelState } from './model-state.js'
 import type { Ort, Provider } from './ort.js'
 import type { AttentionEvent, AttentionMethod, AttentionOutput, ReplacedAttention } from './replaced-attention.js'
+import { type CheckedSampling, checkSampling, type SampleOptions } from './sample/options.js'
+import { type Evaluate, sampleFlow } from './sample/sample.js'
 import { Values } from './values.js'
 
 export interface ModelRunOptions {
@@ -21,6 +24,10 @@ export interface ModelRunOptions {
   readonly cache?: ModelCache
   /** In place of what was chosen when the model was loaded. Give the same object again: each is compiled once. */
   readonly attention?: AttentionMethod
+  /** What methods may want to know beyond tensors: denoising step, branch of guidance, grid of the tokens. */
+  readonly context?: Omit<AttentionContext, 'layer'>
+  /** What methods remember from run to run, made by `createState`. Default: each attention has its own, for all runs. */
+  readonly state?: ModelState
   /** Outputs to return. Default: all of the graph's. */
   readonly outputs?: readonly string[]
   /** Stops before the next piece or submit; the call rejects with the signal's reason and frees what it made. */
@@ -113,6 +120,12 @@ export class AttentionModel implements AsyncDisposable {
     return ModelCache.create(engine.runtime, cached, options)
   }
 
+  /** What methods remember of one video, from step to step. A model may have several; each is the caller's to dispose. */
+  createState(): ModelState {
+    if (this.#disposed) throw disposed()
+    return new ModelState(this.#model)
+  }
+
   describe(): ModelDescription {
     const { engine, levels, choices } = this.#model
     const { step, reason } = this.#captured
@@ -173,6 +186,62 @@ export class AttentionModel implements AsyncDisposable {
       read: (ids, cache, options) => this.#read(feeds, ids, cache, options),
     }
     return startGeneration(runner, prompt, checked)
+  }
+
+  /**
+   * Makes an image or a video with a diffusion model that was trained as a rectified flow: from noise at t = 1 to data at t = 0 by
+   * Euler steps, with classifier-free guidance in two passes. Methods are told step, branch and grid, and remember in one state.
+   *
+   * @returns f32 of `shape`, the latents after the last step
+   * @throws INVALID_OPTION, INVALID_SHAPE, INVALID_ARGUMENT, DISPOSED before any GPU work, and what `run` throws
+   */
+  async sample(options: SampleOptions): Promise<Float32Array<ArrayBuffer>> {
+    if (this.#disposed) throw disposed()
+    const checked = checkSampling(options)
+    const [output] = checkOutputs(this.#model.outputs, options.output === undefined ? undefined : [options.output])
+    this.#checkState(options.state)
+    options.state?.reset()
+    const state = options.state ?? this.createState()
+    try {
+      return await sampleFlow((evaluation) => this.#evaluate(evaluation, checked, output!, state), checked)
+    } finally {
+      if (state !== options.state) state.dispose()
+    }
+  }
+
+  async #evaluate(
+    { latents, time, step, steps, branch }: Parameters<Evaluate>[0],
+    { shape, inputs, condition, nullCondition, grid, attention, signal, onAttention }: CheckedSampling,
+    output: string,
+    state: ModelState,
+  ): Promise<Float32Array> {
+    const { Tensor: OrtTensor } = this.#model.engine.ort
+    const feeds = {
+      ...(branch === 'conditional' ? condition : nullCondition!),
+      [inputs.latents]: new OrtTensor('float32', latents, shape),
+      [inputs.time]: new OrtTensor('float32', new Float32Array(shape[0]!).fill(time), [shape[0]!]),
+    }
+    const results = await this.run(feeds, {
+      outputs: [output],
+      context: { step, steps, branch, ...(grid && { grid }) },
+      state,
+      ...(attention && { attention }),
+      ...(signal && { signal }),
+      ...(onAttention && { onAttention }),
+    })
+    const velocity = results[output]!
+    try {
+      if (velocity.type === 'float32' && velocity.dims.join() === shape.join()) {
+        return (await velocity.getData()) as Float32Array
+      }
+      throw new SparseAttentionError('INVALID_SHAPE', {
+        message: `The output '${output}' is ${velocity.type} [${velocity.dims}].`,
+        fix: `It must be a velocity, float32 [${shape}]: name another output, or sample with a loop of your own around run.`,
+        where: output,
+      })
+    } finally {
+      velocity.dispose()
+    }
   }
 
   /** Reads tokens behind those of a cache; see `LanguageRunner`. */
@@ -263,6 +332,7 @@ export class AttentionModel implements AsyncDisposable {
     engine.runtime.assertUsable()
     checkFeeds(inputs, feeds, engine.provider)
     const requested = new Set(checkOutputs(outputs, options.outputs))
+    this.#checkState(options.state)
     const cache = this.#checkCache(options.cache)
     const given = cache ? { ...feeds, ...cache.begin(engine.ort) } : feeds
     const facts = await this.#model.host.read(given)
@@ -296,6 +366,17 @@ export class AttentionModel implements AsyncDisposable {
     return cache
   }
 
+  #checkState(state: ModelState | undefined): void {
+    if (!state) return
+    state.assertUsable()
+    if (state.owner === this.#model) return
+    throw new SparseAttentionError('INVALID_ARGUMENT', {
+      message: 'The state belongs to another model.',
+      fix: 'Pass one of this model, made by createState.',
+      where: 'state',
+    })
+  }
+
   async #runPiece(level: LoadedLevel, values: Values, requested: ReadonlySet<string>): Promise<void> {
     const { session, name } = level
     const fetches = level.outputs.filter((value) => this.#model.lastUse.has(value) || requested.has(value))
@@ -310,7 +391,7 @@ export class AttentionModel implements AsyncDisposable {
     values: Values,
     facts: HostFacts,
     feeds: Readonly<Record<string, Tensor>>,
-    { signal, onAttention, cache, attention: method }: ModelRunOptions,
+    { signal, onAttention, cache, attention: method, context, state }: ModelRunOptions,
   ): Promise<void> {
     const { q, k, v, output, found } = attention.cut
     const result = await attention.run({
@@ -319,6 +400,8 @@ export class AttentionModel implements AsyncDisposable {
       pastLength: feeds[found.args.pastKey]?.dims[2] ?? 0,
       cache: cache?.layer(found.node.layer),
       method,
+      context,
+      state,
       pool: this.#pool,
       signal,
       onAttention,

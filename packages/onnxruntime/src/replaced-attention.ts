@@ -1,4 +1,5 @@
 import {
+  type AttentionContext,
   bytesPerElement,
   type ConfiguredMethod,
   type ContiguousKVCache,
@@ -19,6 +20,7 @@ import type { BufferPool } from './buffer-pool.js'
 import type { CutAttention } from './cut.js'
 import { cannotCut } from './errors.js'
 import type { HostFacts } from './host-check.js'
+import type { ModelState } from './model-state.js'
 
 /** One method, or one for calls of many tokens and another for calls of one token. */
 export type AttentionMethod =
@@ -43,6 +45,8 @@ export interface AttentionEvent {
   /** [batch, query_heads, query_length] f32, natural log. */
   readonly lse: Tensor
   readonly plan: Plan
+  /** The attention's layer, and what the run was given. */
+  readonly context: AttentionContext
   /** Wall time of planning and attention, the GPU idle before and after. */
   readonly attentionMs: number
 }
@@ -56,6 +60,10 @@ export interface AttentionCall {
   readonly cache: KVCache | undefined
   /** In place of the methods chosen when the model was loaded. */
   readonly method: AttentionMethod | undefined
+  /** What else the method is told; the layer is this attention's. */
+  readonly context: Omit<AttentionContext, 'layer'> | undefined
+  /** Undefined: methods that remember something do so in the attention itself. */
+  readonly state: ModelState | undefined
   readonly pool: BufferPool
   readonly signal: AbortSignal | undefined
   readonly onAttention: ((event: AttentionEvent) => void | Promise<void>) | undefined
@@ -203,15 +211,17 @@ export class ReplacedAttention {
       }
       const pages = pageSize === undefined ? undefined : cache
       if (onAttention) await this.runtime.idle()
+      const context: AttentionContext = { ...call.context, layer: node.layer }
+      const state = method.method.capabilities.state ? call.state?.of(attention) : undefined
       const start = performance.now()
       const { plan } = await attention.run(
-        { ...outputs, ...(pages ? { cache: pages } : held), context: { layer: node.layer } },
+        { ...outputs, ...(pages ? { cache: pages } : held), context, ...(state && { state }) },
         signal === undefined ? {} : { signal },
       )
       if (onAttention) {
         await this.runtime.idle()
         const attentionMs = performance.now() - start
-        const event = { node: this.node, method: attention.id, ...outputs, ...held, plan, attentionMs }
+        const event = { node: this.node, method: attention.id, ...outputs, ...held, plan, context, attentionMs }
         await onAttention(pages ? { ...event, cache: pages } : event)
       }
       return { buffer, dtype, dims }

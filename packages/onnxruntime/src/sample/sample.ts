@@ -1,0 +1,39 @@
+import type { AttentionContext } from '@sparse-attention/core'
+import { gaussianNoise } from './noise.js'
+import type { CheckedSampling } from './options.js'
+import { flowTimes } from './schedule.js'
+
+/** Where and in what a model is evaluated. */
+export type Evaluation = Required<Pick<AttentionContext, 'step' | 'steps' | 'branch'>> & {
+  /** f32 of the latents' shape. Not kept. */
+  readonly latents: Float32Array
+  readonly time: number
+}
+
+/** The velocity there, f32 of the latents' shape. */
+export type Evaluate = (evaluation: Evaluation) => Promise<Float32Array>
+
+/**
+ * Integrates dx/dt = v(x, t) of a rectified flow from noise at t = 1 to data at t = 0 by Euler's rule (arXiv:2209.03003), v of
+ * two branches by classifier-free guidance (arXiv:2207.12598).
+ *
+ * @returns f32 [shape], the latents at t = 0
+ */
+export async function sampleFlow(evaluate: Evaluate, options: CheckedSampling): Promise<Float32Array<ArrayBuffer>> {
+  const { count, steps, shift, seed, guidance, signal, onStep } = options
+  const times = flowTimes(steps, shift)
+  const latents = options.noise ? Float32Array.from(options.noise) : gaussianNoise(seed, count)
+  for (let step = 0; step < steps; step++) {
+    signal?.throwIfAborted()
+    const at = (branch: Evaluation['branch']) => evaluate({ latents, time: times[step]!, step, steps, branch })
+    const conditional = await at('conditional')
+    const unconditional = guidance === 1 ? conditional : await at('unconditional')
+    const change = times[step + 1]! - times[step]!
+    for (let i = 0; i < count; i++) {
+      const velocity = unconditional[i]! + guidance * (conditional[i]! - unconditional[i]!)
+      latents[i]! += change * velocity
+    }
+    await onStep?.({ step, steps, time: times[step + 1]!, latents: latents.slice() })
+  }
+  return latents
+}
