@@ -2,6 +2,7 @@ import {
   type AttentionConfig,
   type AttentionContext,
   type AttentionShape,
+  type AttentionState,
   type DType,
   denseMask,
   type HostPlan,
@@ -40,6 +41,8 @@ export interface AttendOptions {
   readonly layout?: Layout
   readonly call?: Call
   readonly context?: AttentionContext
+  /** Default: the attention's own, for a method that carries one. */
+  readonly state?: AttentionState
   /** Attend over this plan. */
   readonly plan?: Plan
   /** Receives the plan before it is read, to clone it. */
@@ -50,7 +53,7 @@ export interface AttendOptions {
 export async function attend(
   runtime: Runtime,
   attention: SparseAttention,
-  { dtype, shape, inputs, layout = 'BHLD', call = 'run', context, plan: given, onPlan }: AttendOptions,
+  { dtype, shape, inputs, layout = 'BHLD', call = 'run', context, state, plan: given, onPlan }: AttendOptions,
 ): Promise<Attended> {
   const { batch, queryHeads, kvHeads, queryLength, keyLength, headDim } = shape
   const owned: OwnedTensor[] = []
@@ -67,6 +70,7 @@ export async function attend(
       k: own(uploadTensor(runtime, dtype, keyShape, inputs.k, layout)),
       v: own(uploadTensor(runtime, dtype, keyShape, inputs.v, layout)),
       ...(context && { context }),
+      ...(state && { state }),
     }
     const guards: GuardedTensor[] = []
     const guard = (tensor: GuardedTensor): GuardedTensor => {

@@ -79,15 +79,20 @@ export function conformanceCases<Options extends MethodOptions>(
     scale: ['default', 0.25],
   }
   for (const [name, spec] of choiceOptions(definition)) grid[`choice ${name}`] = spec.choices
+  const { selfAttention = false } = capabilities
+  // Self-attention has one length, which then meets every other condition.
+  if (selfAttention) delete grid.keyLength
   const rows = pairwise(grid as Parameters<Record<string, unknown>>, { cost: seconds })
-  return [...rows.map(toCase), ...longCases(definition, block)]
+  const sized = selfAttention ? rows.map((row) => ({ ...row, keyLength: row.queryLength })) : rows
+  return [...sized.map(toCase), ...longCases(definition, block)]
 }
 
 /** About how long a case takes on a software adapter: a second to compile what no case before it has, and the work. */
 function seconds(row: Record<string, unknown>, taken: readonly Record<string, unknown>[]): number {
   const compiledBy = Object.keys(row).filter((name) => /^(headDim|dtype|causal|choice .*)$/.test(name))
   const compiled = taken.some((other) => compiledBy.every((name) => other[name] === row[name]))
-  const { batch, heads, queryLength, keyLength, headDim } = row as unknown as Case & { heads: readonly number[] }
+  const { batch, heads, queryLength, headDim, ...other } = row as unknown as Case & { heads: readonly number[] }
+  const { keyLength = queryLength } = other
   return 0.2 + (compiled ? 0 : 1) + (batch * heads[1]! * queryLength * keyLength * headDim) / 5e7
 }
 
@@ -133,7 +138,8 @@ function longCases<Options extends MethodOptions>(
     cases.push({ ...base, ...square, causal, variant: 'default', inputs: 'needle' })
     cases.push({ ...base, ...square, causal, variant: 'default', inputs: 'integers' })
     cases.push({ ...base, ...square, causal, variant: 'default', inputs: 'diagonals' })
-    cases.push({ ...base, ...wide, queryHeads: 1, causal, variant: 'default', inputs: 'stripes' })
+    if (!capabilities.selfAttention)
+      cases.push({ ...base, ...wide, queryHeads: 1, causal, variant: 'default', inputs: 'stripes' })
   }
   return cases
 }

@@ -3,8 +3,10 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { testRuntime } from '../test-runtime.js'
 import { type Case, caseName, conformanceCases } from './cases.js'
 import { checkCase } from './check-case.js'
+import { contextFor, gridFor } from './context.js'
 import { blockSize, describeMethod } from './describe-method.js'
 import { type Fault, faultyMethod, firstElementReference } from './faulty-method.js'
+import { faultyState, type StateFault } from './faulty-state.js'
 import { properties } from './properties.js'
 
 // The suite passes a method that is right …
@@ -72,6 +74,58 @@ describe('mistakes', () => {
     }
     await check('none')
     await expect(check(fault)).rejects.toThrow(message)
+  })
+})
+
+describe('mistakes in carrying state', () => {
+  const block = { q: 64, k: 64 }
+
+  async function check(fault: StateFault, name: string): Promise<void> {
+    const factory = faultyState(fault)
+    const context = contextFor(factory.definition.capabilities, undefined)
+    const property = properties(factory.definition).find((p) => p.name.startsWith(name))!
+    const method = { factory, reference: firstElementReference, context }
+    await property.check({ runtime: await testRuntime(), method, block })
+  }
+
+  test('none', async () => {
+    for (const name of ['videos, branches', 'a state that is reset', 'calls of one shape']) await check('none', name)
+  })
+
+  test.each<[StateFault, string, RegExp]>([
+    ['one memory for all videos', 'videos, branches', /step . of another video|beside others/],
+    ['one memory for all branches', 'videos, branches', /step . of another branch|beside others/],
+    ['one memory for all layers', 'videos, branches', /step . of another layer|beside others/],
+    ['reset forgets nothing', 'a state that is reset', /step . after reset/],
+    ['goes on after another shape', 'a state that is reset', /step . after another shape/],
+    ['allocates with each call', 'calls of one shape', /the state went from \d+ to \d+ bytes/],
+  ])('%s: property “%s”', async (fault, name, message) => {
+    await expect(check(fault, name)).rejects.toThrow(message)
+  })
+
+  test('grids and self-attention are as the capabilities say', async () => {
+    const runtime = await testRuntime()
+    const factory = faultyState('none')
+    const context = contextFor(factory.definition.capabilities, undefined)
+    const found = properties(factory.definition).filter(({ name }) => /grid|different tokens/.test(name))
+    expect(found.length).toBe(2)
+    for (const { check } of found) await check({ runtime, method: { factory, context }, block })
+  })
+
+  test('self-attention has cases of one length, and each shape a grid that fits it', () => {
+    const { definition } = faultyState('none')
+    const cases = conformanceCases(definition, block)
+    expect(cases.length).toBeGreaterThan(20)
+    for (const c of cases) {
+      expect(c.keyLength).toBe(c.queryLength)
+      for (const axes of [2, 3]) {
+        const grid = gridFor(c, axes)
+        expect(grid.length).toBe(axes)
+        const tokens = grid.reduce((product, size) => product * size, 1)
+        expect(tokens).toBeLessThanOrEqual(c.keyLength)
+        expect(tokens).toBeGreaterThan(0.7 * c.keyLength - 1)
+      }
+    }
   })
 })
 

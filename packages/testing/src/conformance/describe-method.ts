@@ -4,12 +4,13 @@ import type { Reference } from '../reference.js'
 import { testRuntime, testTiers } from '../test-runtime.js'
 import { caseName, conformanceCases } from './cases.js'
 import { checkCase } from './check-case.js'
+import { contextFor, squareBlock } from './context.js'
 import { properties } from './properties.js'
 
 export interface DescribeMethodOptions<Options extends MethodOptions> {
   /** The method's selection rule in float64. Absent: the method keeps everything. */
   readonly reference?: Reference<Options>
-  /** What the method needs beyond tensors, for a shape: its grid, its step. */
+  /** What the method needs beyond tensors, for a shape. Default: a grid, where it takes one. */
   context?(shape: AttentionShape): AttentionContext
   /** Cases that only this method has. */
   extra?(it: TestAPI): void
@@ -34,9 +35,10 @@ const timeout = 120_000
  */
 export function describeMethod<Options extends MethodOptions>(
   factory: MethodFactory<Options>,
-  { reference, context, extra }: DescribeMethodOptions<Options> = {},
+  { reference, context: given, extra }: DescribeMethodOptions<Options> = {},
 ): void {
   const { definition } = factory
+  const context = contextFor(definition.capabilities, given)
   const method = { factory, reference, context }
   const block = blockSize(factory, reference, context)
   describe(definition.id, async () => {
@@ -68,7 +70,7 @@ export function blockSize<Options extends MethodOptions>(
   if (!reference) return { q: 64, k: 64 }
   const { capabilities } = factory.definition
   const headDim = capabilities.headDim.multipleOf
-  const queryLength = capabilities.queryLength === 'many' ? 2 : 1
+  const queryLength = capabilities.queryLength === 'many' || capabilities.selfAttention ? 2 : 1
   const shape = { batch: 1, queryHeads: 1, kvHeads: 1, queryLength, keyLength: 2, headDim }
   const { blockQ, blockK } = reference(
     {
@@ -83,5 +85,5 @@ export function blockSize<Options extends MethodOptions>(
     factory().options,
   )
   // Stripes and pages are smaller than the tiles of the attention kernel, around which lengths break it.
-  return { q: blockQ, k: Math.max(blockK, 64) }
+  return squareBlock(factory.definition, { q: blockQ, k: Math.max(blockK, 64) })
 }

@@ -1,6 +1,8 @@
 import {
   type AttentionConfig,
+  type AttentionContext,
   type AttentionShape,
+  type AttentionState,
   countPairs,
   createRuntime,
   type DType,
@@ -9,6 +11,7 @@ import {
   type Plan,
   type Runtime,
   type RuntimeOptions,
+  type SparseAttention,
   SparseAttentionError,
   uploadPlan,
 } from '@sparse-attention/core'
@@ -19,6 +22,7 @@ import { trackBuffers } from '../track-buffers.js'
 import { type Attended, attend, withAttention } from './attend.js'
 import { type Knob, knobs, smallHeadDim } from './cases.js'
 import type { MethodUnderTest } from './check-case.js'
+import { stateProperties } from './state-properties.js'
 
 /** Something that holds for every method, checked at one shape. */
 export interface Property<Options extends MethodOptions = MethodOptions> {
@@ -64,11 +68,22 @@ export function properties<Options extends MethodOptions>(definition: MethodDefi
       applies: ({ capabilities }) => capabilities.queryLength !== 'one',
       check: poisonedQuery,
     },
+    {
+      name: 'a grid is taken as the capabilities say',
+      applies: ({ capabilities }) => (capabilities.grid ?? 'none') !== 'none',
+      check: gridsChecked,
+    },
+    {
+      name: 'queries and keys of different tokens are a typed error',
+      applies: ({ capabilities }) => capabilities.selfAttention === true,
+      check: selfAttentionOnly,
+    },
+    ...(definition.capabilities.state ? stateProperties<Options>() : []),
   ]
   return all.filter((property) => property.applies?.(definition) ?? true)
 }
 
-interface Problem {
+export interface Problem {
   readonly dtype: DType
   readonly shape: AttentionShape
   readonly config: AttentionConfig
@@ -76,7 +91,7 @@ interface Problem {
 }
 
 /** Two KV heads, groups of two, three blocks and a bit; causal where the method can be. */
-function problem<Options extends MethodOptions>(
+export function problem<Options extends MethodOptions>(
   { method, block }: PropertyContext<Options>,
   {
     blocks = 3,
@@ -178,6 +193,34 @@ async function givenPlan<Options extends MethodOptions>(context: PropertyContext
   }
 }
 
+async function gridsChecked<Options extends MethodOptions>(context: PropertyContext<Options>): Promise<void> {
+  const { runtime, method } = context
+  const { grid, gridAxes = [2, 3] } = method.factory.definition.capabilities
+  const { config, ...given } = problem(context, { blocks: 1 })
+  const { keyLength } = given.shape
+  const usual = method.context?.(given.shape) ?? {}
+  const axes = gridAxes[0]!
+  const line = (tokens: number) => [...new Array<number>(axes - 1).fill(1), tokens]
+  const wrong = [line(keyLength + 1), line(0), line(1.5), [...line(1), 1, 1]]
+  await withAttention(runtime, method.factory, {}, config, async (attention) => {
+    const call = ({ grid: _, ...others }: AttentionContext, taken?: number[]) =>
+      attend(runtime, attention, { ...given, context: { ...others, ...(taken && { grid: taken }) } })
+    for (const taken of [...wrong, ...(grid === 'required' ? [undefined] : [])]) {
+      const refused = await call(usual, taken).catch((error: unknown) => error)
+      if (!SparseAttentionError.is(refused)) throw new Error(`the grid [${taken}] for ${keyLength} keys is not refused`)
+    }
+    for (const taken of [line(keyLength), ...(grid === 'optional' ? [undefined] : [])]) await call(usual, taken)
+  })
+}
+
+async function selfAttentionOnly<Options extends MethodOptions>(context: PropertyContext<Options>): Promise<void> {
+  const { keyLength } = problem(context, { blocks: 1 }).shape
+  const refused = await runOnce(context, problem(context, { blocks: 1, queryLength: keyLength - 1 })).catch(
+    (error: unknown) => error,
+  )
+  if (!SparseAttentionError.is(refused)) throw new Error('other lengths of queries and keys are not refused')
+}
+
 async function validOptions<Options extends MethodOptions>({ method }: PropertyContext<Options>): Promise<void> {
   const { definition } = method.factory
   method.factory()
@@ -210,7 +253,7 @@ async function capabilitiesHold<Options extends MethodOptions>(context: Property
 /** Races show now and then, and on GPUs: software runs one workgroup after another. */
 async function sameBitsAgain<Options extends MethodOptions>(context: PropertyContext<Options>): Promise<void> {
   const { runtime, method } = context
-  const { dtypes } = method.factory.definition.capabilities
+  const { dtypes, state = false } = method.factory.definition.capabilities
   // Matrices are of halves.
   const dtype = runtime.tier === 'matrix' && dtypes.includes('f16') ? 'f16' : dtypes[0]!
   const { config, ...given } = problem(context, { dtype, ...(runtime.software ? {} : { blocks: 12 }) })
@@ -223,6 +266,7 @@ async function sameBitsAgain<Options extends MethodOptions>(context: PropertyCon
       })
     const first = await run(given)
     for (let i = 2; i <= (runtime.software ? 2 : 50); i++) {
+      if (state) attention.reset()
       expectSameBits(await run(given), first, `run ${i}`)
       attention.reset()
     }
@@ -255,6 +299,7 @@ async function sameBitsConcurrent<Options extends MethodOptions>(context: Proper
     ...onSameDevice(runtime),
     work: { operationsPerDispatch: 1e7, operationsPerSubmit: 1e7 },
   })
+  const states: AttentionState[] = []
   using one = await cutting.use(method.factory(), problems[0].config)
   using other = await cutting.use(method.factory(), problems[1].config)
   const uploaded = problems.map(({ dtype, shape, inputs }) => {
@@ -269,8 +314,14 @@ async function sameBitsConcurrent<Options extends MethodOptions>(context: Proper
   })
   try {
     const order = [0, 1, 0, 1] as const
-    const results = await Promise.all(order.map((n) => (n === 0 ? one : other).run(uploaded[n]!)))
-    const across = await Promise.all([one.run(uploaded[1]!), one.run(uploaded[0]!)])
+    const run = (attention: SparseAttention, n: 0 | 1) => {
+      if (!method.factory.definition.capabilities.state) return attention.run(uploaded[n]!)
+      const state = attention.createState()
+      states.push(state)
+      return attention.run({ ...uploaded[n]!, state })
+    }
+    const results = await Promise.all(order.map((n) => run(n === 0 ? one : other, n)))
+    const across = await Promise.all([run(one, 1), run(one, 0)])
     for (const [i, { out, lse }] of [...results, ...across].entries()) {
       const expected = alone[[...order, 1, 0][i]!]!
       const actual = { out: await cutting.read(out), lse: await cutting.read(lse) }
@@ -279,6 +330,7 @@ async function sameBitsConcurrent<Options extends MethodOptions>(context: Proper
       lse.buffer.destroy()
     }
   } finally {
+    for (const state of states) state.dispose()
     for (const { q, k, v } of uploaded) for (const tensor of [q, k, v]) tensor.dispose()
   }
 }
@@ -481,7 +533,7 @@ function expectSameRows(
   if (compared === 0) throw new Error(`${what}: no row was left to compare`)
 }
 
-function expectSameBits(actual: Attended, expected: Attended, what: string): void {
+export function expectSameBits(actual: Attended, expected: Attended, what: string): void {
   for (const field of ['out', 'lse', 'mask'] as const) {
     const [a, b] = [actual[field]!, expected[field]!]
     if (a.length !== b.length) throw new Error(`${what}: ${field} has ${a.length} elements, expected ${b.length}`)
