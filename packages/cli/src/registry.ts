@@ -5,11 +5,17 @@ import {
   SparseAttentionError,
 } from '@sparse-attention/core'
 import { methods as decodeMethods } from '@sparse-attention/decode'
+import { methods as diffusionMethods } from '@sparse-attention/diffusion'
 import { methods as kernelMethods } from '@sparse-attention/kernels'
 import { methods as prefillMethods } from '@sparse-attention/prefill'
 
 /** Every method that is installed: what the packages list, so that a new method appears without a line here. */
-export const registry: readonly MethodFactory[] = [...kernelMethods, ...prefillMethods, ...decodeMethods]
+export const registry: readonly MethodFactory[] = [
+  ...kernelMethods,
+  ...prefillMethods,
+  ...decodeMethods,
+  ...diffusionMethods,
+]
 
 /**
  * @throws INVALID_ARGUMENT for an unknown id, naming those that exist

@@ -1,0 +1,2 @@
+// Written by `pnpm methods` from the folders beside it.
+export { methods } from './methods.js'

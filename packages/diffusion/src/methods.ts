@@ -1,0 +1,5 @@
+// Written by `pnpm methods` from the folders beside it.
+import type { MethodFactory } from '@sparse-attention/core'
+
+/** The methods of this package, for lists that read what a method says of itself. */
+export const methods: readonly MethodFactory[] = []
