@@ -69,6 +69,7 @@ export {
 } from './page-table/page-table.js'
 export { type PerHeadTable, perHeadTable } from './per-head-table/per-head-table.js'
 export { type PermuteRows, permuteRows, type RowOrder } from './permute-rows/permute-rows.js'
+export { permutedAttention } from './permuted-attention/permuted-attention.js'
 export { type PooledScores, pooledScores } from './pooled-scores/pooled-scores.js'
 export { type PruneTopP, pruneTopP } from './prune-top-p/prune-top-p.js'
 export { type KeyBits, type QuantizedKeys, quantizedKeyBytes } from './quantize-keys/layout.js'
@@ -80,6 +81,7 @@ export { type RegionRouting, type RouteRegions, routeRegions } from './route-reg
 export { type RowStatistics, rowStatistics, type ScoreRows } from './row-statistics/row-statistics.js'
 export { type SampledScores, sampledScores } from './sampled-scores/sampled-scores.js'
 export { type SampledWeights, sampledWeights } from './sampled-weights/sampled-weights.js'
+export { type RowsWithLse, type ScatterRows, scatterRows } from './scatter-rows/scatter-rows.js'
 export { type RowGroups, type SegmentedMean, segmentedMean } from './segmented-mean/segmented-mean.js'
 export {
   type HeadLists,

@@ -33,6 +33,7 @@ import { emitSortKeys } from './radix-sort/emit.js'
 import { emitRouteRegions } from './route-regions/emit.js'
 import { emitRowStatistics } from './row-statistics/emit.js'
 import { emitSampledScores } from './sampled-scores/emit.js'
+import { emitScatterRows } from './scatter-rows/emit.js'
 import { emitSegmentedMean } from './segmented-mean/emit.js'
 import { emitSelectLists } from './select-lists/emit.js'
 import { emitSelectPages } from './select-pages/emit.js'
@@ -92,6 +93,7 @@ test('kernels fit the default limits of WebGPU', () => {
     emitInversePermutation('clear'),
     emitInversePermutation('invert'),
     emitPermuteRows(half),
+    emitScatterRows(half),
     emitRowItems(),
     emitRowStatistics(),
     emitUnionPlans(),
