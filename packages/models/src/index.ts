@@ -1,8 +1,15 @@
 export { parseLanguageModelConfig } from './config.js'
 export type { LanguageModel, LanguageModelConfig } from './language-model.js'
-export { assembleLanguageModel, type CheckpointFile, checkpointFiles } from './loading/assemble.js'
+export {
+  assembleLanguageModel,
+  assembleVideoModel,
+  type CheckpointFile,
+  checkpointFiles,
+  type VideoCheckpointFile,
+  videoCheckpointFiles,
+} from './loading/assemble.js'
 export type { DownloadOptions, LoadProgress } from './loading/download.js'
-export { heldOutBook, type LoadOptions, loadHeldOutBook, loadLanguageModel } from './loading/load.js'
+export { heldOutBook, type LoadOptions, loadHeldOutBook, loadLanguageModel, loadVideoModel } from './loading/load.js'
 export { Random } from './random.js'
 export { heldOutPassage } from './tasks/held-out-passage.js'
 export { type MultiKeyOptions, multiKey } from './tasks/multi-key.js'
@@ -10,3 +17,8 @@ export { type NeedleOptions, needle } from './tasks/needle.js'
 export { type HiddenLine, isCorrect, type TaskOptions, type TaskSample } from './tasks/task.js'
 export { type VariableTrackingOptions, variableTracking } from './tasks/variable-tracking.js'
 export { createTokenizer, type LanguageTokenizer } from './tokenizer.js'
+export { parseVideoModelConfig, type VideoModelConfig } from './video/config.js'
+export { psnr, ssim } from './video/quality.js'
+export { describeScene, nullScene, parseScene, randomScene, type SceneCode, sceneWords } from './video/scene.js'
+export { patchSize, type Video, type VideoGrid, videoOf, videoTokens } from './video/video.js'
+export { type RotaryTables, rotaryTables, samplingShift, type VideoModel } from './video/video-model.js'

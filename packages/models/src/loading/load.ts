@@ -1,11 +1,12 @@
 import type { LanguageModel } from '../language-model.js'
-import { assembleLanguageModel, checkpointFiles } from './assemble.js'
+import type { VideoModel } from '../video/video-model.js'
+import { assembleLanguageModel, assembleVideoModel, checkpointFiles, videoCheckpointFiles } from './assemble.js'
 import { type DownloadOptions, download, folderUrl } from './download.js'
 
 export interface LoadOptions extends DownloadOptions {
   /**
    * URL of the folder to load from; in Node a path or `file:` URL too. Default: in Node what this package ships, else
-   * there is none: serve the package's `checkpoints/bookworm-9m` (or `data`) and give its address.
+   * there is none: serve the package's `checkpoints/bookworm-9m` (`checkpoints/drifters-7m`, `data`) and give its address.
    */
   readonly from?: string | URL
 }
@@ -19,6 +20,16 @@ export interface LoadOptions extends DownloadOptions {
 export async function loadLanguageModel(options: LoadOptions = {}): Promise<LanguageModel> {
   const folder = folderUrl(options.from, checkpointFiles.join(', '))
   return assembleLanguageModel(await download(folder, checkpointFiles, options))
+}
+
+/**
+ * Loads `model.onnx` and `config.json` of a video model from a folder and checks them.
+ *
+ * @throws as `loadLanguageModel`.
+ */
+export async function loadVideoModel(options: LoadOptions = {}): Promise<VideoModel> {
+  const folder = folderUrl(options.from, videoCheckpointFiles.join(', '))
+  return assembleVideoModel(await download(folder, videoCheckpointFiles, options))
 }
 
 /** File name of the book that tests and demos read from. */

@@ -4,13 +4,20 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { SparseAttentionError } from '@sparse-attention/core'
 import type { LanguageModel } from '../language-model.js'
-import { assembleLanguageModel, checkpointFiles } from '../loading/assemble.js'
+import {
+  assembleLanguageModel,
+  assembleVideoModel,
+  checkpointFiles,
+  videoCheckpointFiles,
+} from '../loading/assemble.js'
 import {
   heldOutBook,
   type LoadOptions,
   loadHeldOutBook as loadBookFromUrl,
   loadLanguageModel as loadModelFromUrl,
+  loadVideoModel as loadVideoModelFromUrl,
 } from '../loading/load.js'
+import type { VideoModel } from '../video/video-model.js'
 
 /** Folder of this package, with `checkpoints/` and `data/` in it. */
 export function packageFolder(): string {
@@ -26,6 +33,14 @@ export async function loadLanguageModel(options: LoadOptions = {}): Promise<Lang
   return folder === undefined
     ? loadModelFromUrl(options)
     : assembleLanguageModel(await read(folder, checkpointFiles, options))
+}
+
+/** As in browsers, and from the disk; `from` defaults to the drifters-7m that this package ships. */
+export async function loadVideoModel(options: LoadOptions = {}): Promise<VideoModel> {
+  const folder = diskFolder(options.from, 'checkpoints/drifters-7m')
+  return folder === undefined
+    ? loadVideoModelFromUrl(options)
+    : assembleVideoModel(await read(folder, videoCheckpointFiles, options))
 }
 
 /** As in browsers, and from the disk; `from` defaults to the `data` folder that this package ships. */

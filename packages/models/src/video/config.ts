@@ -1,0 +1,72 @@
+import { SparseAttentionError } from '@sparse-attention/core'
+import { isJsonObject, parseJsonObject } from '../json.js'
+
+/** What a video model's `config.json` says, as far as one needs to know to run it. */
+export interface VideoModelConfig {
+  readonly layers: number
+  /** Of queries, and as many of keys and values. */
+  readonly heads: number
+  readonly headDim: number
+  /** Frequencies of the rotary angles: the first half counts tokens, the second shares of the axis. */
+  readonly rope: {
+    readonly time: readonly number[]
+    readonly height: readonly number[]
+    readonly width: readonly number[]
+  }
+  readonly sampling: {
+    readonly steps: number
+    /** g of classifier-free guidance. */
+    readonly guidance: number
+    /** The schedule's shift is base · (tokens / 256)^power. */
+    readonly shiftBase: number
+    readonly shiftPower: number
+  }
+}
+
+/**
+ * Reads the text of a video model's `config.json`.
+ *
+ * @throws SparseAttentionError `INVALID_FILE` where it is no JSON object, or a number is missing or absurd
+ */
+export function parseVideoModelConfig(text: string): VideoModelConfig {
+  const file = 'config.json'
+  const json = parseJsonObject(text, file)
+  const refuse = (key: string, value: unknown, allowed: string): never => {
+    throw new SparseAttentionError('INVALID_FILE', {
+      where: file,
+      message: `${file}: ${key} is ${JSON.stringify(value)}.`,
+      fix: `It must be ${allowed}; load the file that belongs to the checkpoint.`,
+    })
+  }
+  const part = (key: string) => {
+    const value = json[key]
+    return isJsonObject(value) ? value : refuse(key, value, 'an object')
+  }
+  const size = (of: Readonly<Record<string, unknown>>, key: string): number => {
+    const value = of[key]
+    const fits = typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 4096
+    return fits ? value : refuse(key, value, 'an integer from 1 to 4096')
+  }
+  const finite = (of: Readonly<Record<string, unknown>>, key: string): number => {
+    const value = of[key]
+    return typeof value === 'number' && Number.isFinite(value) ? value : refuse(key, value, 'a number')
+  }
+  const [rope, sampling] = [part('rope'), part('sampling')]
+  const frequencies = (axis: string): readonly number[] => {
+    const list = rope[axis]
+    const fits = Array.isArray(list) && list.length % 2 === 0 && list.every(Number.isFinite)
+    return fits ? (list as readonly number[]) : refuse(`rope.${axis}`, list, 'an even number of frequencies')
+  }
+  return {
+    layers: size(json, 'num_hidden_layers'),
+    heads: size(json, 'num_attention_heads'),
+    headDim: size(json, 'head_dim'),
+    rope: { time: frequencies('time'), height: frequencies('height'), width: frequencies('width') },
+    sampling: {
+      steps: size(sampling, 'steps'),
+      guidance: finite(sampling, 'guidance'),
+      shiftBase: finite(sampling, 'shift_base'),
+      shiftPower: finite(sampling, 'shift_power'),
+    },
+  }
+}
