@@ -91,13 +91,15 @@ export async function splitAttention(
       out: frame.scratch(splits * queryRows * headDim * 4),
       statistics: frame.scratch(splits * queryRows * 8),
     }
+    // Of sequences in pages the table says how long they are: uniforms that stay the same need no new buffer at each token.
+    const most = pages && paged ? pages.width * paged.pageSize : frame.keyLength
     const uniforms = packUniforms(splitAttentionUniforms, {
-      ...attentionCallValues(frame, { q, k, v }, stripes === undefined),
+      ...attentionCallValues({ ...frame, keyLength: most }, { q, k, v }, stripes === undefined),
       heads_per_list: headsPerList,
       row_chunks: rowChunks,
       batch: frame.batch,
       list_heads: listHeads,
-      ...stripeListValues(lists),
+      ...stripeListValues(stripes ? lists : [{ width: 1, capacity: most }]),
       table_width: pages?.width ?? 0,
     })
     const attend: Dispatch = {

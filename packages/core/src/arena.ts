@@ -54,7 +54,8 @@ export class Arena {
       },
       release: () => {
         if (!submitted) for (const buffer of taken) this.#recorded.add(buffer)
-        this.#idle.push(...taken)
+        // In front, in their order: the next call that allocates the same gets the same, and binds what is bound already.
+        this.#idle.unshift(...taken)
         taken = []
         if (this.#disposed) this.#evict(Number.POSITIVE_INFINITY)
       },

@@ -1,3 +1,4 @@
+import { bindGroupsOf } from './bind-groups.js'
 import type { BufferSlice } from './tensor.js'
 
 export type BindingKind = 'read' | 'read_write' | 'uniform'
@@ -41,19 +42,11 @@ export interface Dispatch {
 
 /** Records dispatches into an encoder, as one pass: for those of primitives that are used without an attention. */
 export function recordDispatches(device: GPUDevice, encoder: GPUCommandEncoder, dispatches: readonly Dispatch[]): void {
+  const groups = bindGroupsOf(device)
   const pass = encoder.beginComputePass()
   for (const { kernel, bindings, workgroups } of dispatches) {
     pass.setPipeline(kernel.pipeline)
-    pass.setBindGroup(
-      0,
-      device.createBindGroup({
-        layout: kernel.bindGroupLayout,
-        entries: bindings.map(({ buffer, offsetBytes, sizeBytes }, binding) => ({
-          binding,
-          resource: { buffer, offset: offsetBytes, size: sizeBytes },
-        })),
-      }),
-    )
+    pass.setBindGroup(0, groups.get(kernel, bindings))
     if ('indirect' in workgroups) {
       pass.dispatchWorkgroupsIndirect(workgroups.indirect.buffer, workgroups.indirect.offsetBytes)
     } else pass.dispatchWorkgroups(...workgroups)
