@@ -5,7 +5,7 @@ import type { MethodFactory } from '@sparse-attention/core'
 const root = join(import.meta.dirname, '..', '..')
 
 /** Packages whose methods are a folder each, with a `method.ts`. */
-export const methodPackages = ['prefill', 'decode', 'diffusion'] as const
+export const methodPackages = ['prefill', 'decode', 'diffusion', 'vision'] as const
 
 /** Ids of a package's methods: the names of its folders that hold one. */
 export function methodFolders(name: string): string[] {

@@ -36,21 +36,20 @@ fn first_place(region: vec4<u32>) -> u32 {
 
 export const ORDER_INVOCATIONS = 256
 
-/** Writes the order of tokens by region, its inverse, and where each region starts: closed forms, no sort. */
+/** Writes the order of tokens by region, and where each region starts: closed forms, no sort. */
 export function emitRegionOrder(): KernelSource {
   const code = `\
-// The tokens of a grid, one region after another: order[copy, place] = token, inverse[copy, token] = place, and
-// starts[copy, r] the first place of region r. The same for every copy, one for each batch entry and head of a plan.
+// The tokens of a grid, one region after another: order[copy, place] = token, and starts[copy, r] the first place of
+// region r. The same for every copy, one for each batch entry and head of a plan.
 //
-// order, inverse i32 [copies, height · width]; starts i32 [copies, regions + 1].
+// order i32 [copies, height · width]; starts i32 [copies, regions + 1].
 //
 // One invocation a token and copy, and one for the end of the starts.
 ${uniformStruct('Uniforms', regionOrderUniforms)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
 @group(0) @binding(1) var<storage, read_write> order: array<u32>;
-@group(0) @binding(2) var<storage, read_write> inverse: array<u32>;
-@group(0) @binding(3) var<storage, read_write> starts: array<u32>;
+@group(0) @binding(2) var<storage, read_write> starts: array<u32>;
 
 ${workgroupNumberFunction}
 
@@ -75,13 +74,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let region = rectangle((y + u.cut_top) / u.region_height, (x + u.cut_left) / u.region_width);
   let place = first_place(region) + (y - region.x) * (region.w - region.z) + x - region.z;
   order[copy * tokens + place] = token;
-  inverse[copy * tokens + token] = place;
 }
 `
   return {
     label: 'region-order',
     code,
-    bindings: ['uniform', 'read_write', 'read_write', 'read_write'],
+    bindings: ['uniform', 'read_write', 'read_write'],
     workgroupSize: ORDER_INVOCATIONS,
     workgroupBytes: 0,
   }

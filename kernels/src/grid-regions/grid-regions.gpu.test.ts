@@ -69,18 +69,17 @@ describe('regions of a grid', () => {
     expect(differ).toEqual([])
   })
 
-  test.each(cases)('order, inverse and starts: %s', async (_, regions) => {
+  test.each(cases)('order and starts: %s', async (_, regions) => {
     using memory = testMemory(runtime)
     const record = await regionOrder(runtime)
     const tokens = regionTokensReference(regions)
     const length = tokens.flat().length
-    const [order, inverse] = [memory.words(3 * length), memory.words(3 * length)]
+    const order = memory.words(3 * length)
     const starts = memory.words(3 * (tokens.length + 1))
-    await memory.submit(record(regions, { order, inverse, starts, copies: 3 }))
+    await memory.submit(record(regions, { order, starts, copies: 3 }))
     const places = tokens.flat()
     const thrice = (list: readonly number[]) => [...list, ...list, ...list]
     expect([...(await memory.read(order))]).toEqual(thrice(places))
-    expect([...(await memory.read(inverse))]).toEqual(thrice(places.map((_, token) => places.indexOf(token))))
     const ends = tokens.map((_, r) => tokens.slice(0, r + 1).flat().length)
     expect([...(await memory.read(starts))]).toEqual(thrice([0, ...ends]))
   })
@@ -124,7 +123,7 @@ describe('regions of a grid', () => {
     expect(at(equalRegions([3, 5], 2), 99)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }))
     expect(at({ ...equalRegions([3, 4], 2), cutTop: 2 }, 99)).toThrow(expect.objectContaining({ where: 'regions' }))
     const words = memory.words(12)
-    expect(() => order(equalRegions([3, 4], 2), { order: words, inverse: words, starts: words, copies: 2 })).toThrow(
+    expect(() => order(equalRegions([3, 4], 2), { order: words, starts: words, copies: 2 })).toThrow(
       expect.objectContaining({ code: 'BUFFER_TOO_SMALL', where: 'order' }),
     )
   })

@@ -17,8 +17,6 @@ import { checkRegions, type GridRegions, regionCounts } from './regions.js'
 export interface RegionOrderMemory {
   /** i32[copies, tokens]: the token at each place, one region after another. */
   readonly order: BufferSlice
-  /** i32[copies, tokens]: the place of each token. */
-  readonly inverse: BufferSlice
   /** i32[copies, regions + 1]: the first place of each region. */
   readonly starts: BufferSlice
   readonly copies: number
@@ -43,22 +41,21 @@ const uniformValues = (regions: GridRegions) => {
 /**
  * Orders the tokens of a grid by region, from closed forms: nothing is sorted and nothing is uploaded.
  *
- * Cost: 8 bytes a token and copy, 4 a region and copy.
+ * Cost: 4 bytes a token and copy, and as many a region.
  *
  * @throws INVALID_ARGUMENT, BUFFER_TOO_SMALL from the returned function
  */
 export async function regionOrder(runtime: Runtime): Promise<RegionOrder> {
   const kernel = await runtime.kernel(emitRegionOrder())
-  return (regions, { order, inverse, starts, copies }) => {
+  return (regions, { order, starts, copies }) => {
     const tokens = regions.height * regions.width
     checkRegions(regions, tokens)
     checkInteger('copies', copies, 1, 2 ** 20)
     const { count } = regionCounts(regions)
     checkWords('order', order, copies * tokens)
-    checkWords('inverse', inverse, copies * tokens)
     checkWords('starts', starts, copies * (count + 1))
     const total = Math.ceil((copies * (tokens + 1)) / ORDER_INVOCATIONS)
-    const bytes = copies * (8 * tokens + 4 * (count + 1))
+    const bytes = 4 * copies * (tokens + count + 1)
     return workgroupRanges(total, 0, runtime.work.operationsPerDispatch).map((range) => ({
       kernel,
       bindings: [
@@ -66,7 +63,6 @@ export async function regionOrder(runtime: Runtime): Promise<RegionOrder> {
           packUniforms(regionOrderUniforms, { ...range.uniforms, ...uniformValues(regions), copies }),
         ),
         order,
-        inverse,
         starts,
       ],
       workgroups: range.workgroups,

@@ -8,6 +8,7 @@ import { methods as decodeMethods } from '@sparse-attention/decode'
 import { methods as diffusionMethods } from '@sparse-attention/diffusion'
 import { methods as kernelMethods } from '@sparse-attention/kernels'
 import { methods as prefillMethods } from '@sparse-attention/prefill'
+import { methods as visionMethods } from '@sparse-attention/vision'
 
 /** Every method that is installed: what the packages list, so that a new method appears without a line here. */
 export const registry: readonly MethodFactory[] = [
@@ -15,6 +16,7 @@ export const registry: readonly MethodFactory[] = [
   ...prefillMethods,
   ...decodeMethods,
   ...diffusionMethods,
+  ...visionMethods,
 ]
 
 /**

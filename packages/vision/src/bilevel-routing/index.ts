@@ -1,0 +1,1 @@
+export { type BilevelRoutingOptions, bilevelRouting } from './method.js'

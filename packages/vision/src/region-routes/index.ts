@@ -1,0 +1,2 @@
+export { type HostQueriesAndKeys, regionAffinity, regionMass } from './affinity.js'
+export { type RegionRoutes, regionRoutes } from './routes.js'

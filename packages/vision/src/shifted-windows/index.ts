@@ -1,0 +1,1 @@
+export { type ShiftedWindowsOptions, shiftedWindows } from './method.js'
