@@ -22,3 +22,15 @@ export { psnr, ssim } from './video/quality.js'
 export { describeScene, nullScene, parseScene, randomScene, type SceneCode, sceneWords } from './video/scene.js'
 export { patchSize, type Video, type VideoGrid, videoOf, videoTokens } from './video/video.js'
 export { type RotaryTables, rotaryTables, samplingShift, type VideoModel } from './video/video-model.js'
+export { parseImageClassifierConfig } from './vision/config.js'
+export { decodePicture } from './vision/decode-picture.js'
+export {
+  type ClassifierStage,
+  type ImageClassifier,
+  type ImageClassifierConfig,
+  type LikelyClass,
+  likeliestClasses,
+  stageOfLayer,
+} from './vision/image-classifier.js'
+export { loadImageClassifier } from './vision/load.js'
+export { type Picture, preprocess, type Rectangle, seenPart } from './vision/preprocess.js'

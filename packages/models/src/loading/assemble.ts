@@ -5,7 +5,7 @@ import { createTokenizer } from '../tokenizer.js'
 import { parseVideoModelConfig } from '../video/config.js'
 import type { VideoModel } from '../video/video-model.js'
 
-/** The files of a checkpoint, in one folder. */
+/** The files of a language model's checkpoint, in one folder. */
 export const checkpointFiles = ['model.onnx', 'tokenizer.json', 'config.json'] as const
 export type CheckpointFile = (typeof checkpointFiles)[number]
 
@@ -46,7 +46,7 @@ export function assembleVideoModel(files: Record<VideoCheckpointFile, Uint8Array
 }
 
 /** Every ONNX file starts with protobuf field 1, the version of the format. */
-function checkOnnx(model: Uint8Array): void {
+export function checkOnnx(model: Uint8Array): void {
   if (model[0] === 0x08) return
   throw new SparseAttentionError('INVALID_FILE', {
     where: 'model.onnx',

@@ -6,7 +6,7 @@ import { type DownloadOptions, download, folderUrl } from './download.js'
 export interface LoadOptions extends DownloadOptions {
   /**
    * URL of the folder to load from; in Node a path or `file:` URL too. Default: in Node what this package ships, else
-   * there is none: serve the package's `checkpoints/bookworm-9m` (`checkpoints/drifters-7m`, `data`) and give its address.
+   * there is none: serve the package's `checkpoints/bookworm-9m` (`checkpoints/drifters-7m`, `checkpoints/kestrel-3m`, `data`) and give its address.
    */
   readonly from?: string | URL
 }

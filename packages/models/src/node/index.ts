@@ -1,2 +1,2 @@
 export * from '../index.js'
-export { loadHeldOutBook, loadLanguageModel, loadVideoModel, packageFolder } from './load.js'
+export { loadHeldOutBook, loadImageClassifier, loadLanguageModel, loadVideoModel, packageFolder } from './load.js'

@@ -18,6 +18,12 @@ import {
   loadVideoModel as loadVideoModelFromUrl,
 } from '../loading/load.js'
 import type { VideoModel } from '../video/video-model.js'
+import type { ImageClassifier } from '../vision/image-classifier.js'
+import {
+  assembleImageClassifier,
+  classifierFiles,
+  loadImageClassifier as loadClassifierFromUrl,
+} from '../vision/load.js'
 
 /** Folder of this package, with `checkpoints/` and `data/` in it. */
 export function packageFolder(): string {
@@ -41,6 +47,14 @@ export async function loadVideoModel(options: LoadOptions = {}): Promise<VideoMo
   return folder === undefined
     ? loadVideoModelFromUrl(options)
     : assembleVideoModel(await read(folder, videoCheckpointFiles, options))
+}
+
+/** As in browsers, and from the disk; `from` defaults to the kestrel-3m that this package ships. */
+export async function loadImageClassifier(options: LoadOptions = {}): Promise<ImageClassifier> {
+  const folder = diskFolder(options.from, 'checkpoints/kestrel-3m')
+  return folder === undefined
+    ? loadClassifierFromUrl(options)
+    : assembleImageClassifier(await read(folder, classifierFiles, options))
 }
 
 /** As in browsers, and from the disk; `from` defaults to the `data` folder that this package ships. */
