@@ -6,6 +6,7 @@ import { demoDecodeCommand } from './commands/demo-decode.js'
 import { demoGenerateCommand } from './commands/demo-generate.js'
 import { demoPrefillCommand } from './commands/demo-prefill.js'
 import { demoTasksCommand } from './commands/demo-tasks.js'
+import { demoVideoCommand } from './commands/demo-video.js'
 import { doctorCommand } from './commands/doctor.js'
 import { methodsCommand } from './commands/methods.js'
 import { tuneCommand } from './commands/tune.js'
@@ -32,7 +33,13 @@ export function createProgram(terminal: Terminal): Command {
     // What follows a verb is the verb's: `bench` and `bench table` have options of the same names.
     .enablePositionalOptions()
   const demo = program.command('demo').description('a model, dense and sparse, side by side')
-  for (const command of [demoPrefillCommand, demoTasksCommand, demoGenerateCommand, demoDecodeCommand])
+  for (const command of [
+    demoPrefillCommand,
+    demoTasksCommand,
+    demoGenerateCommand,
+    demoDecodeCommand,
+    demoVideoCommand,
+  ])
     demo.addCommand(command(output))
   for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand, benchCommand, tuneCommand])
     program.addCommand(command(output))

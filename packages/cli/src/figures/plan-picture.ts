@@ -1,5 +1,5 @@
 import { type HostPlan, headPairs, keptShares, SparseAttentionError } from '@sparse-attention/core'
-import type { Sharp } from 'sharp'
+import type { Sharp, SharpOptions } from 'sharp'
 import { textPath, textWidth } from './text.js'
 
 export interface PlanPicture {
@@ -157,7 +157,7 @@ function percent(share: number): string {
 }
 
 /** @throws MISSING_DEPENDENCY */
-export async function loadSharp(): Promise<(input: Buffer) => Sharp> {
+export async function loadSharp(): Promise<(input: Buffer, options?: SharpOptions) => Sharp> {
   try {
     return (await import('sharp')).default
   } catch (cause) {

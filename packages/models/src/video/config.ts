@@ -1,5 +1,6 @@
 import { SparseAttentionError } from '@sparse-attention/core'
 import { isJsonObject, parseJsonObject } from '../json.js'
+import type { VideoGrid } from './video.js'
 
 /** What a video model's `config.json` says, as far as one needs to know to run it. */
 export interface VideoModelConfig {
@@ -13,6 +14,8 @@ export interface VideoModelConfig {
     readonly height: readonly number[]
     readonly width: readonly number[]
   }
+  /** The grid that it is meant for. */
+  readonly defaultGrid: VideoGrid
   readonly sampling: {
     readonly steps: number
     /** g of classifier-free guidance. */
@@ -57,7 +60,11 @@ export function parseVideoModelConfig(text: string): VideoModelConfig {
     const fits = Array.isArray(list) && list.length % 2 === 0 && list.every(Number.isFinite)
     return fits ? (list as readonly number[]) : refuse(`rope.${axis}`, list, 'an even number of frequencies')
   }
+  const grid = json.default_grid
+  const isGrid =
+    Array.isArray(grid) && grid.length === 3 && grid.every((n) => Number.isInteger(n) && n >= 1 && n <= 512)
   return {
+    defaultGrid: isGrid ? (grid as unknown as VideoGrid) : refuse('default_grid', grid, 'three sizes from 1 to 512'),
     layers: size(json, 'num_hidden_layers'),
     heads: size(json, 'num_attention_heads'),
     headDim: size(json, 'head_dim'),

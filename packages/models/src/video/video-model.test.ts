@@ -9,6 +9,7 @@ const configJson = {
   num_hidden_layers: 8,
   num_attention_heads: 4,
   head_dim: 64,
+  default_grid: [8, 32, 32],
   rope: { time: [0.5, 2], height: [1, 3], width: [0.25, 4] },
   sampling: { steps: 30, guidance: 2, shift_base: 1.5, shift_power: 0.5 },
 }
@@ -21,6 +22,7 @@ describe('parseVideoModelConfig', () => {
       layers: 8,
       heads: 4,
       headDim: 64,
+      defaultGrid: [8, 32, 32],
       rope: configJson.rope,
       sampling: { steps: 30, guidance: 2, shiftBase: 1.5, shiftPower: 0.5 },
     })
@@ -28,6 +30,7 @@ describe('parseVideoModelConfig', () => {
 
   it.each<[string, object]>([
     ['num_hidden_layers', { num_hidden_layers: 0 }],
+    ['default_grid', { default_grid: [8, 32] }],
     ['sampling', { sampling: undefined }],
     ['guidance', { sampling: { ...configJson.sampling, guidance: 'much' } }],
     ['rope.time', { rope: { ...configJson.rope, time: [1, 2, 3] } }],

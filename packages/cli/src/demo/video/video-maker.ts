@@ -1,0 +1,149 @@
+import { performance } from 'node:perf_hooks'
+import type { ConfiguredMethod, DType, Runtime } from '@sparse-attention/core'
+import { dense } from '@sparse-attention/kernels'
+import {
+  nullScene,
+  patchSize,
+  rotaryTables,
+  type SceneCode,
+  samplingShift,
+  type Video,
+  type VideoGrid,
+  type VideoModel,
+  videoOf,
+  videoTokens,
+} from '@sparse-attention/models'
+import { type AttentionEvent, AttentionModel, type Ort, type Provider } from '@sparse-attention/onnxruntime'
+
+/** What a video is made of. The same of everything gives the same video, bit by bit. */
+export interface VideoRequest {
+  readonly method: ConfiguredMethod
+  readonly grid: VideoGrid
+  readonly scene: SceneCode
+  readonly steps: number
+  readonly guidance: number
+  readonly seed: number
+}
+
+export interface MakeVideoOptions {
+  readonly signal: AbortSignal
+  /** Looks at each attention: times it, the GPU idle before and after, and reads the density of its plan. */
+  readonly looks: boolean
+  /** After each step. */
+  readonly onStep?: (step: number) => void
+}
+
+/** One denoising step, all layers and both passes of guidance. */
+export interface VideoStep {
+  /** Kept query–key pairs ÷ visible ones. */
+  readonly density: number
+  /** Planning and attention. */
+  readonly attentionMs: number
+}
+
+export interface MadeVideo {
+  readonly video: Video
+  /** Of the whole video, the time of looking taken off. */
+  readonly totalMs: number
+  /** Empty where nobody looked. */
+  readonly steps: readonly VideoStep[]
+  /** Latents after each step, f32 [tokens, 24]. */
+  readonly latents: readonly Float32Array[]
+}
+
+/** The video model, loaded once for all methods. */
+export class VideoMaker implements AsyncDisposable {
+  private constructor(
+    private readonly ort: Ort,
+    private readonly source: VideoModel,
+    private readonly model: AttentionModel,
+  ) {}
+
+  /** @param dtype in which attention computes; everything else is f32 */
+  static async load(
+    runtime: Runtime,
+    ort: Ort,
+    source: VideoModel,
+    { dtype, signal, provider = 'auto' }: { dtype: DType; signal: AbortSignal; provider?: Provider | 'auto' },
+  ): Promise<VideoMaker> {
+    const model = await AttentionModel.load(runtime, ort, source.model, {
+      attention: () => exact,
+      attentionDtype: dtype,
+      provider,
+      // Weights are made float32 once, not in every pass.
+      sessionOptions: { extra: { session: { disable_quant_qdq: '1' } } },
+      signal,
+    })
+    return new VideoMaker(ort, source, model)
+  }
+
+  async make(request: VideoRequest, { signal, looks, onStep }: MakeVideoOptions): Promise<MadeVideo> {
+    const { method, grid, scene, steps, guidance, seed } = request
+    const { Tensor: OrtTensor } = this.ort
+    const tokens = videoTokens(grid)
+    const { cos, sin, angles } = rotaryTables(this.source.config, grid)
+    const shared = {
+      rope_cos: new OrtTensor('float32', cos, [tokens, angles]),
+      rope_sin: new OrtTensor('float32', sin, [tokens, angles]),
+    }
+    const asking = (code: SceneCode) => ({
+      ...shared,
+      code: new OrtTensor('int64', BigInt64Array.from(code, BigInt), [1, code.length]),
+    })
+    const latents: Float32Array[] = []
+    const look = new Look(steps)
+    const start = performance.now()
+    const last = await this.model.sample({
+      shape: [1, tokens, patchSize],
+      inputs: { latents: 'latents', time: 'timestep' },
+      output: 'velocity',
+      condition: asking(scene),
+      nullCondition: asking(nullScene),
+      grid,
+      steps,
+      guidance,
+      shift: samplingShift(this.source.config, grid),
+      seed,
+      attention: method,
+      signal,
+      onStep: (done) => {
+        latents.push(done.latents)
+        onStep?.(done.step)
+      },
+      ...(looks && { onAttention: (event) => look.at(event) }),
+    })
+    const totalMs = performance.now() - start - look.milliseconds
+    return { video: videoOf(last, grid), totalMs, latents, steps: looks ? look.steps() : [] }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.model.dispose()
+  }
+}
+
+/** One object, so that it is compiled once. */
+const exact: ConfiguredMethod = dense()
+
+/** Adds up what attentions do, step by step, and knows how long that took. */
+class Look {
+  readonly #steps: { kept: number; visible: number; attentionMs: number }[]
+  milliseconds = 0
+
+  constructor(steps: number) {
+    this.#steps = Array.from({ length: steps }, () => ({ kept: 0, visible: 0, attentionMs: 0 }))
+  }
+
+  async at({ plan, context, attentionMs }: AttentionEvent): Promise<void> {
+    const start = performance.now()
+    const { keptPairs, visiblePairs } = await plan.stats()
+    const step = this.#steps[context.step!]!
+    step.kept += keptPairs
+    step.visible += visiblePairs
+    step.attentionMs += attentionMs
+    this.milliseconds += performance.now() - start
+  }
+
+  steps(): VideoStep[] {
+    return this.#steps.map(({ kept, visible, attentionMs }) => ({ density: kept / visible, attentionMs }))
+  }
+}
