@@ -24,7 +24,10 @@ export {
   type SkippingAttend,
   skippingFlashAttention,
   skipTile,
+  type VotingAttend,
+  votingFlashAttention,
 } from './flash-attention/flash-attention.js'
+export type { BlockVotes } from './flash-attention/record.js'
 export { type ForcedBlocks, type ForcedBlocksOptions, forcedBlocks } from './forced-blocks/forced-blocks.js'
 export {
   type RegionOrder,
@@ -47,7 +50,7 @@ export {
   type OrderShape,
 } from './inverse-permutation/inverse-permutation.js'
 export { type Clustering, type KMeans, type KMeansOptions, kMeans } from './k-means/k-means.js'
-export { type NearestCentroid, nearestCentroid } from './k-means/nearest-centroid.js'
+export { type ClusterShape, groupCount, type NearestCentroid, nearestCentroid } from './k-means/nearest-centroid.js'
 export { type ListToBitmap, listToBitmap } from './list-to-bitmap/list-to-bitmap.js'
 export { type ListTokens, listTokens } from './list-tokens/list-tokens.js'
 export type { ListedKeys } from './listed-scores/listed-keys.js'
@@ -83,6 +86,7 @@ export { type SampledScores, sampledScores } from './sampled-scores/sampled-scor
 export { type SampledWeights, sampledWeights } from './sampled-weights/sampled-weights.js'
 export { type RowsWithLse, type ScatterRows, scatterRows } from './scatter-rows/scatter-rows.js'
 export { type RowGroups, type SegmentedMean, segmentedMean } from './segmented-mean/segmented-mean.js'
+export { type ClusterRule, type SelectClusters, selectClusters } from './select-clusters/select-clusters.js'
 export {
   type HeadLists,
   type ListChoice,

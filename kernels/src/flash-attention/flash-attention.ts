@@ -10,7 +10,7 @@ import { type ChosenVariant, chooseVariant } from '../tuning/choose-variant.js'
 import { chooseForm, matrixForms } from './matrix/forms.js'
 import { ROWS } from './options.js'
 import { emitPortable, portableTiling } from './portable.js'
-import { type CompiledFlash, recordFlash } from './record.js'
+import { type BlockVotes, type CompiledFlash, recordFlash } from './record.js'
 import { rowItems } from './row-items.js'
 import { defaultVariant, emitVariant, fitsDevice } from './variants.js'
 import type { WalkedPlan } from './walk.js'
@@ -41,7 +41,7 @@ export async function flashAttention(
   { plan = 'block', variant = chooseVariant(runtime, config), denseOnly = false }: FlashAttentionKernelOptions = {},
 ): Promise<Attend> {
   const [forms, items] = await Promise.all([
-    compileForms(runtime, config, plan, variant, denseOnly),
+    compileForms(runtime, config, plan, variant, { denseOnly }),
     plan === 'variable-block' ? rowItems(runtime) : undefined,
   ])
   const flash = forms.map((form) => ({ ...form, ...(items && { rowItems: items }) }))
@@ -53,20 +53,48 @@ async function compileForms(
   config: Required<AttentionConfig>,
   plan: WalkedPlan,
   { variant, operationsPerSecond }: ChosenVariant,
-  denseOnly = false,
+  { denseOnly = false, votes }: { readonly denseOnly?: boolean; readonly votes?: number } = {},
 ): Promise<readonly CompiledFlash[]> {
+  const voting = votes === undefined ? {} : { votes }
   const known = operationsPerSecond === undefined ? {} : { operationsPerSecond }
   if (variant.emitter === 'matrix') {
-    const forms = await matrixForms(runtime, config, plan, { forms: variant.forms, denseOnly })
+    const forms = await matrixForms(runtime, config, plan, { forms: variant.forms, denseOnly, votes })
     if (forms.length > 0) return forms.map((form) => ({ ...form, ...known }))
-    return compileForms(runtime, config, plan, { variant: defaultVariant({ tier: 'f16' }, config) })
+    return compileForms(runtime, config, plan, { variant: defaultVariant({ tier: 'f16' }, config) }, voting)
   }
   const { dtype, headDim, causal } = config
-  const [source] = emitVariant(runtime, variant, { dtype, headDim, causal, plan })
+  const [source] = emitVariant(runtime, variant, { dtype, headDim, causal, plan, ...voting })
   // Some walks need workgroup memory of their own.
   if (!fitsDevice(runtime, source!))
-    return compileForms(runtime, config, plan, { variant: defaultVariant(runtime, config) })
-  return [{ kernel: await runtime.kernel(source!), plan, rows: ROWS, ...known }]
+    return compileForms(runtime, config, plan, { variant: defaultVariant(runtime, config) }, voting)
+  return [{ kernel: await runtime.kernel(source!), plan, rows: ROWS, votes: votes !== undefined, ...known }]
+}
+
+/**
+ * @param votes  who gets the votes on the blocks of `plan`, whose blocks must have the keys that it was compiled for. Absent, or
+ *   with a dense plan: nobody votes
+ */
+export type VotingAttend = (frame: AttentionFrame, plan: PlanData, votes?: BlockVotes) => readonly Dispatch[]
+
+/**
+ * Flash attention over plans of blocks whose query blocks vote on each of their key blocks while they compute it: it is needed
+ * when in some row its largest score exceeds the row's maximum over the blocks before it plus a threshold (LiteAttention,
+ * arXiv 2511.11062). A row's first block is always needed; rows behind the last query do not vote. Blocks are visited in
+ * ascending order. Where a row of blocks is computed in pieces, each piece begins with a maximum of its own, and so needs
+ * more blocks at most. Equal inputs give equal votes.
+ *
+ * Cost: as `flashAttention`, and a comparison for each tile of a row.
+ *
+ * @param blockK  keys of the blocks that are voted on: a multiple of 64
+ */
+export async function votingFlashAttention(
+  runtime: Runtime,
+  config: Required<AttentionConfig>,
+  { blockK }: { readonly blockK: number },
+): Promise<VotingAttend> {
+  const flash = await compileForms(runtime, config, 'block', chooseVariant(runtime, config), { votes: blockK })
+  return (frame, plan, votes) =>
+    recordFlash(runtime, chooseForm(flash, frame, plan), frame, plan, plan.kind === 'dense' ? {} : { votes })
 }
 
 /** Query rows and keys of the tiles that a skipping attention decides about, the same on every tier. */
@@ -109,5 +137,5 @@ export async function skippingFlashAttention(
   const flash = { kernel, plan: 'block', rows: ROWS } as const
   const { keys: tileKeys } = skipTile(headDim)
   return (frame, plan, { threshold, now }, kept) =>
-    recordFlash(runtime, flash, frame, plan, { threshold, now, kept: kept.bitmap, tileKeys })
+    recordFlash(runtime, flash, frame, plan, { skip: { threshold, now, kept: kept.bitmap, tileKeys } })
 }

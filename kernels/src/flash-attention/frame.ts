@@ -2,7 +2,7 @@ import type { BindingKind } from '@sparse-attention/core'
 import { uniformStruct } from '../shared/uniforms.js'
 import { elementsPerUnit, indent, range, unitType, unpackUnit } from '../shared/wgsl.js'
 import { type FlashAttentionOptions, ROWS } from './options.js'
-import { flashAttentionUniforms, skipUniforms } from './uniforms.js'
+import { flashAttentionUniforms, skipUniforms, voteUniforms } from './uniforms.js'
 import { walks } from './walk.js'
 
 /** Keys per online-softmax step: independent dot products hide latency, few enough to stay in registers. */
@@ -14,7 +14,7 @@ export function keysOfTile(elements: number): number {
 }
 
 /** Bindings after the uniforms, in order. */
-export function storageBindings({ dtype, plan, skip = false, pieces = false }: FlashAttentionOptions): {
+export function storageBindings({ dtype, plan, skip = false, votes, pieces = false }: FlashAttentionOptions): {
   kind: BindingKind
   name: string
   type: string
@@ -26,6 +26,7 @@ export function storageBindings({ dtype, plan, skip = false, pieces = false }: F
     { kind: 'read_write', name: 'lse', type: 'array<u32>' },
     ...walks[plan].bindings,
     ...(skip ? [{ kind: 'read_write', name: 'kept', type: 'array<u32>' } as const] : []),
+    ...(votes ? [{ kind: 'read_write', name: 'needed', type: 'array<atomic<u32>>' } as const] : []),
     ...(pieces
       ? ([
           { kind: 'read', name: 'pieces', type: 'array<vec4<u32>>' },
@@ -37,7 +38,7 @@ export function storageBindings({ dtype, plan, skip = false, pieces = false }: F
 
 /** What every form of the kernel starts with: what it computes, its uniforms and its bindings. */
 export function moduleHeader(options: FlashAttentionOptions, how: string): string {
-  const { dtype, headDim, causal, plan, skip = false } = options
+  const { dtype, headDim, causal, plan, skip = false, votes } = options
   return `\
 // Flash attention forward over a ${plan} plan or none, ${causal ? 'causal (bottom-right)' : 'not causal'}:
 // out = softmax(scale · q kᵀ) v, and the LSE of each row. FlashAttention-2 (arXiv 2307.08691), Algorithm 1:
@@ -47,12 +48,12 @@ export function moduleHeader(options: FlashAttentionOptions, how: string): strin
 // q, out [B, Hq, Lq, D] and k, v [B, Hkv, Lk, D] ${dtype}, strided, read and written 16 bytes at a time.
 // lse [B, Hq, Lq] f32 bits, natural log, −∞ (0xff800000) for rows that see no key.
 // The plan's arrays are those of core's plan.ts.
-//
+//${votes ? ` needed, as the plan's bitmap, gets the bits of blocks that some row of theirs needs: LiteAttention (arXiv 2511.11062).\n//` : ''}
 ${how
   .split('\n')
   .map((line) => `// ${line}`)
   .join('\n')}
-${uniformStruct('Uniforms', { ...flashAttentionUniforms, ...walks[plan].uniforms, ...(skip ? skipUniforms : {}) })}
+${uniformStruct('Uniforms', { ...flashAttentionUniforms, ...walks[plan].uniforms, ...(skip ? skipUniforms : {}), ...(votes ? voteUniforms : {}) })}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
 ${storageBindings(options)

@@ -10,6 +10,11 @@ export interface FlashAttentionOptions {
   readonly plan: WalkedPlan
   /** Decide for each tile from its largest score whether its values are worth reading. Only with a block plan. */
   readonly skip?: boolean
+  /**
+   * Query blocks vote on their key blocks, of so many keys: one that matters to none of their rows can be left out of a later
+   * call. Only with a block plan, whose blocks have so many keys where votes are asked for.
+   */
+  readonly votes?: number
   /** Compute the pieces that a plan's rows were cut into, one a workgroup. Only with a block plan, on matrices. */
   readonly pieces?: boolean
 }

@@ -11,6 +11,7 @@ import {
   workgroupRows,
 } from './frame.js'
 import { type FlashAttentionOptions, ROWS } from './options.js'
+import { voting } from './votes.js'
 import { walks } from './walk.js'
 
 /** Most head dimensions that one invocation holds in registers, for q and for the accumulator. */
@@ -50,6 +51,7 @@ export function emitPortable(
   const { dtype, headDim, plan, skip = false } = options
   const slice = portableSlice(headDim, slices)
   const walk = walks[plan]
+  const votes = voting(options, 'live && slice_index == 0u')
   const partial = slices > 1
   const perUnit = elementsPerUnit(dtype)
   const vec4PerUnit = perUnit / 4
@@ -112,13 +114,13 @@ let computed = workgroupUniformLoad(&compute);
 if (computed == 0u) { continue; }`
 
   const tileBody = `\
-${stageTiles(options, workgroupSize)}${partial ? partialScores : ''}
+${votes ? `${votes.enter('block')}\nif (tile == span_start) { max_before = row_max; }\n` : ''}${stageTiles(options, workgroupSize)}${partial ? partialScores : ''}
 // Keys of the tile that this row sees.
 let visible = ${walk.visible};${skip ? vote : ''}
 // Online softmax (Milakov and Gimelshein 2018), ${step} keys a step. Past the last visible key the lanes repeat
 // it with weight 0: no row reads what it must not see, whatever lies there.
 for (var j = 0u; j < visible; j += ${step}u) {
-  ${indent(stepScores, 2)}
+  ${indent(stepScores, 2)}${votes ? `\n  ${votes.cast('block', 'top - max_before > u.vote_threshold')}` : ''}
   if (top > row_max) {
     // The difference may overflow on huge logits; any number below −126 gives the same 0.
     let rescale = exp2(max(row_max - top, -1000.0));
@@ -145,7 +147,7 @@ for (var j = 0u; j < visible; j += ${step}u) {
       ? [`var<workgroup> partial: array<f32, ${slices * tileKeys * ROWS}>; // scores of one slice: [slice][key][row]`]
       : []),
     ...(skip ? ['var<workgroup> votes: atomic<u32>;', 'var<workgroup> compute: u32;'] : []),
-    ...[walk.declarations(tileKeys)].filter((text) => text !== ''),
+    ...[walk.declarations(tileKeys), votes?.declarations ?? ''].filter((text) => text !== ''),
   ]
 
   const code = `\
@@ -191,7 +193,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   for (var d = 0u; d < SLICE_VEC4; d++) { query[d] *= u.scale; }
   var acc: array<vec4<f32>, SLICE_VEC4>;
   var row_max = ${LOWEST};
-  var row_sum = 0.0;
+  var row_sum = 0.0;${votes ? `\n  ${indent(votes.start, 2)}\n  var max_before = row_max; // this block` : ''}
 ${
   skip
     ? `
@@ -201,7 +203,7 @@ ${
 `
     : ''
 }
-  ${indent(walk.tiles(tileBody), 2)}
+  ${indent(walk.tiles(tileBody), 2)}${votes ? `\n  ${votes.end}` : ''}
 
   if (!live) { return; }
   let empty = row_sum == 0.0;

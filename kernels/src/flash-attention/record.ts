@@ -20,7 +20,7 @@ import { addressValues, packUniforms, type UniformFields } from '../shared/unifo
 import { ROWS } from './options.js'
 import type { RowPieces } from './pieces/pieces.js'
 import { type RowItems, rowItemCount } from './row-items.js'
-import { flashAttentionUniforms, skipUniforms } from './uniforms.js'
+import { flashAttentionUniforms, skipUniforms, voteUniforms } from './uniforms.js'
 import { type WalkedPlan, walks } from './walk.js'
 
 /** Keys per step of a dense walk: any multiple of the tiles will do. */
@@ -40,6 +40,8 @@ export interface CompiledFlash {
   readonly speed?: number
   /** What it does on this adapter, where that is known: decides how much goes into one dispatch. */
   readonly operationsPerSecond?: number
+  /** Rows can vote on the blocks of a plan. Default false. */
+  readonly votes?: boolean
   /** Of plans of blocks: balances them. The kernel then computes pieces. */
   readonly pieces?: RowPieces
 }
@@ -55,13 +57,21 @@ export interface Skip {
   readonly tileKeys: number
 }
 
+/** What a kernel with `votes` writes and decides by. */
+export interface BlockVotes {
+  /** Base 2, in the unit of scaled scores: a block whose largest score is so far below a row's maximum matters little to it. */
+  readonly threshold: number
+  /** u32, as the plan's bitmap: gets the bits of needed blocks, on top of those that it has. */
+  readonly needed: BufferSlice
+}
+
 /** Dispatches that attend over a plan, cut so that none runs into a watchdog. */
 export function recordFlash(
   runtime: Runtime,
   flash: CompiledFlash,
   frame: AttentionFrame,
   plan: PlanData,
-  skip?: Skip,
+  { skip, votes }: { readonly skip?: Skip; readonly votes?: BlockVotes | undefined } = {},
 ): Dispatch[] {
   const walked = walkedPlan(flash.plan, plan)
   const dispatches: Dispatch[] = []
@@ -75,10 +85,21 @@ export function recordFlash(
   const bindings = [
     ...planBindings(flash.plan, walked, frame, items),
     ...(skip ? [skip.kept] : []),
+    // Without votes nothing is written, but the binding must be filled.
+    ...(flash.votes ? [votes?.needed ?? frame.scratch(16)] : []),
     ...(cut ? [cut.pieces, cut.parts] : []),
   ]
-  const values = { ...planValues(flash.plan, walked, frame), ...(skip ? skipValues(frame, skip) : {}) }
-  const fields = { ...flashAttentionUniforms, ...walks[flash.plan].uniforms, ...(skip ? skipUniforms : {}) }
+  const values = {
+    ...planValues(flash.plan, walked, frame),
+    ...(skip ? skipValues(frame, skip) : {}),
+    ...(flash.votes ? { vote_threshold: votes?.threshold ?? 0, vote: Number(votes !== undefined) } : {}),
+  }
+  const fields = {
+    ...flashAttentionUniforms,
+    ...walks[flash.plan].uniforms,
+    ...(skip ? skipUniforms : {}),
+    ...(flash.votes ? voteUniforms : {}),
+  }
   const rowBlocks = items
     ? rowItemCount(frame, (walked as VariableBlockPlanData | undefined)?.queryBlocks ?? 1)
     : Math.ceil(frame.queryLength / flash.rows)

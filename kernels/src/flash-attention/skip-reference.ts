@@ -12,6 +12,8 @@ export interface SkipProblem extends AttentionShape {
   readonly threshold: number
   /** Tiles outside of it are not visited. Its blocks are whole tiles. Absent: all are. */
   readonly plan?: HostBlockPlan
+  /** Rows of more tiles in the plan are computed in pieces of equal length, whose maxima begin anew. */
+  readonly longestPiece?: number
 }
 
 /** Which tiles count, in float64: u32 bitmap of blocks of the tile's size; tiles visited and counted; the closest call. */
@@ -30,10 +32,13 @@ export function skipReference(problem: SkipProblem): {
     for (let a = 0; a < queryBlocks; a++) {
       const rows = Math.min(tile.rows, queryLength - a * tile.rows)
       const largest = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
+      const piece = pieceLength(problem, bh, a)
+      let visited = 0
       for (let c = 0; c < keyBlocks; c++) {
         const [b, h] = [Math.floor(bh / queryHeads), bh % queryHeads]
         const block = plan && [Math.floor((a * tile.rows) / plan.blockQ), Math.floor((c * tile.keys) / plan.blockK)]
         if (block && !hasBlock(plan, b, h, block[0]!, block[1]!)) continue
+        if (visited++ % piece === 0) largest.fill(Number.NEGATIVE_INFINITY)
         let [sees, votes] = [false, false]
         for (let r = 0; r < rows; r++) {
           const row = a * tile.rows + r
@@ -55,6 +60,16 @@ export function skipReference(problem: SkipProblem): {
     }
   }
   return { bitmap, computed, visible, margin }
+}
+
+/** Tiles of each piece of a row but the last. */
+function pieceLength({ plan, queryHeads, longestPiece }: SkipProblem, bh: number, a: number): number {
+  if (!plan || longestPiece === undefined) return Number.POSITIVE_INFINITY
+  const { keyBlocks } = blockGrid(plan)
+  let length = 0
+  for (let c = 0; c < keyBlocks; c++)
+    length += Number(hasBlock(plan, Math.floor(bh / queryHeads), bh % queryHeads, a, c))
+  return Math.ceil(length / Math.ceil(length / longestPiece))
 }
 
 function score(

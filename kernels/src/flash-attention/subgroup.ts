@@ -2,6 +2,7 @@ import type { KernelSource } from '@sparse-attention/core'
 import { elementsPerUnit, indent, LOWEST, packUnit, range, unpackUnit } from '../shared/wgsl.js'
 import { keysOfTile, moduleHeader, rowEnd, STEP, stageTiles, storageBindings, workgroupRows } from './frame.js'
 import { type FlashAttentionOptions, ROWS } from './options.js'
+import { voting } from './votes.js'
 import { walks } from './walk.js'
 
 /**
@@ -46,6 +47,8 @@ export function emitSubgroup(
   const walk = walks[plan]
   const perUnit = elementsPerUnit(dtype)
   const vec4PerUnit = perUnit / 4
+  // Rows that do not exist see no key, and so never vote.
+  const votes = voting(options, 'slice_index == 0u')
   const rowVec4 = (SLICES * slice) / 4
   const sliceUnits = slice / perUnit
   const workgroupSize = (ROWS / rowsPerLane) * SLICES
@@ -66,7 +69,7 @@ export function emitSubgroup(
     .join('\n')
 
   const rescale = (r: number) => `\
-let top${r} = ${keys.slice(1).reduce((max, j) => `max(${max}, ${score(j, r)})`, score(0, r))};
+let top${r} = ${keys.slice(1).reduce((max, j) => `max(${max}, ${score(j, r)})`, score(0, r))};${votes ? `\n${votes.cast('block', `j < visible${r} && top${r} - max_before${r} > u.vote_threshold`)}` : ''}
 if (top${r} > row_max${r}) {
   // The difference may overflow on huge logits; any number below −126 gives the same 0.
   let rescale = exp2(max(row_max${r} - top${r}, -1000.0));
@@ -93,8 +96,11 @@ row_sum${r} += ${keys.map((j) => `p${j}_${r}`).join(' + ')};`
       })
       .join('\n')
 
+  const enterTile = votes
+    ? `${votes.enter('block')}\nif (tile == span_start) { ${rows.map((r) => `max_before${r} = row_max${r};`).join(' ')} }\n`
+    : ''
   const tileBody = `\
-${stageTiles(options, workgroupSize)}
+${enterTile}${stageTiles(options, workgroupSize)}
 // Keys of the tile that each of the lane's rows sees: the later the row, the more.
 ${rows.map((r) => `let visible${r} = ${walk.visible.replaceAll('row_end', `row_end${r}`)};`).join('\n')}
 // Online softmax (Milakov and Gimelshein 2018), ${step} keys a step, as far as any row sees.
@@ -138,7 +144,7 @@ if (row${r} < end_row) {
 ${vectors.map((d) => `q${r}_${d} *= u.scale;`).join(' ')}
 ${vectors.map((d) => `var acc${r}_${d} = vec4<f32>();`).join(' ')}
 var row_max${r} = ${LOWEST};
-var row_sum${r} = 0.0;`
+var row_sum${r} = 0.0;${votes ? ` var max_before${r} = row_max${r}; // this block` : ''}`
 
   const writeRow = (r: number) => `\
 if (row${r} < end_row) {
@@ -175,7 +181,7 @@ const ROW_VEC4 = ${rowVec4}u; // vec4 of one row of a tile
 
 var<workgroup> k_tile: array<vec4<f32>, ${tileKeys * rowVec4}>;
 var<workgroup> v_tile: array<vec4<f32>, ${tileKeys * rowVec4}>;
-${walk.declarations(tileKeys)}
+${walk.declarations(tileKeys)}${votes ? `\n${votes.declarations}` : ''}
 
 @compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -186,9 +192,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let first_vec4 = slice_index * ${vec4PerUnit}u;
   let block_end = ${rowEnd(options, 'end_row - 1u')};
 
-  ${rows.map((r) => indent(loadQuery(r), 2)).join('\n  ')}
+  ${rows.map((r) => indent(loadQuery(r), 2)).join('\n  ')}${votes ? `\n  ${indent(votes.start, 2)}` : ''}
 
-  ${indent(walk.tiles(tileBody), 2)}
+  ${indent(walk.tiles(tileBody), 2)}${votes ? `\n  ${votes.end}` : ''}
 
   ${rows.map((r) => indent(writeRow(r), 2)).join('\n  ')}
 }

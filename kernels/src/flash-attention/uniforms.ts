@@ -11,6 +11,14 @@ export const flashAttentionUniforms = {
   row_blocks: 'u32',
 } as const
 
+/** Uniforms of kernels with `votes`. */
+export const voteUniforms = {
+  /** A block is needed when the largest score of some row exceeds that row's maximum before it plus this. Base 2. */
+  vote_threshold: 'f32',
+  /** 0: nobody asked for votes. */
+  vote: 'u32',
+} as const
+
 /** Uniforms of kernels with `skip`. */
 export const skipUniforms = {
   /** A tile is kept when the largest score of some row exceeds that row's running maximum plus this. Base 2, negative. */

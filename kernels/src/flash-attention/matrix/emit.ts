@@ -3,6 +3,7 @@ import { matrixDialect } from '../../shared/subgroup-matrix.js'
 import { indent } from '../../shared/wgsl.js'
 import { moduleHeader, rowEnd, storageBindings } from '../frame.js'
 import type { FlashAttentionOptions } from '../options.js'
+import { voting } from '../votes.js'
 import { walks } from '../walk.js'
 import { LANES, type MatrixGeometry, matrixLayout, matrixMemories, TILE_KEYS, workgroupBytes } from './geometry.js'
 import { products } from './products.js'
@@ -11,7 +12,8 @@ import { staging } from './staging.js'
 import { pieceWalk, pulledWalks } from './walk.js'
 import { lateRowsFirst, pieceWork, rowsOfHeads } from './work.js'
 
-export interface MatrixFlashOptions extends Pick<FlashAttentionOptions, 'causal' | 'headDim' | 'plan' | 'pieces'> {
+export interface MatrixFlashOptions
+  extends Pick<FlashAttentionOptions, 'causal' | 'headDim' | 'plan' | 'votes' | 'pieces'> {
   readonly geometry: MatrixGeometry
   readonly subgroupMatrix: SubgroupMatrix
 }
@@ -29,11 +31,12 @@ export function emitMatrix({
   headDim,
   causal,
   plan,
+  votes: voteKeys,
   pieces = false,
   geometry,
   subgroupMatrix,
 }: MatrixFlashOptions): KernelSource {
-  const options = { dtype: 'f16', headDim, causal, plan, pieces } as const
+  const options = { dtype: 'f16', headDim, causal, plan, ...(voteKeys && { votes: voteKeys }), pieces } as const
   const dialect = matrixDialect(subgroupMatrix)
   const layout = matrixLayout(headDim, geometry)
   const { rows, subgroups, subgroupRows, lanesPerRow, units, tilePitch, scorePitch, vectors } = layout
@@ -44,6 +47,7 @@ export function emitMatrix({
   const product = products(dialect, layout)
   const weights = softmax(dialect, layout, walk)
   const tiles = staging(dialect, layout, walk)
+  const votes = voting(options, 'live && part == 0u')
 
   const scoresHold = `f32 [row][key]${valueTiles === 1 ? '; then f16 weights' : ''}`
   const twoTiles = (text: string) => (valueTiles === 2 ? text : '')
@@ -76,7 +80,7 @@ ${matrixMemories(layout)
   .join('\n')}
 var<workgroup> flags: array<atomic<u32>, 4>; // 16 bytes, as all else is multiples of: matrices must be aligned
 
-${walk.declarations}
+${walk.declarations}${votes ? `\n\n${votes.declarations}` : ''}
 
 fn pack(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
   return vec4<u32>(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
@@ -142,7 +146,14 @@ fn main(
   ${indent(product.clearOutput, 2)}
   var reference = 0.5 * unseen; // below the score of any key, above that of unseen ones
   var row_sum = 0.0;
-  var row_tainted = false;
+  var row_tainted = false;${
+    votes
+      ? `
+  ${indent(votes.start, 2)}
+  var row_top = unseen; // largest score, not scaled
+  var top_before = unseen; // this block`
+      : ''
+  }
 
   ${indent(walk.start, 2)}${twoTiles('\n  var stage = 1u; // which of the two tiles of values is the present one')}
   {
@@ -159,7 +170,18 @@ fn main(
     ${indent(product.scores, 4)}
     workgroupBarrier();
 
-    ${indent(weights.weigh, 4)}
+    ${indent(weights.weigh, 4)}${
+      votes
+        ? `
+    if (u.vote != 0u) {
+      let block = now.tile / VOTE_KEYS;
+      ${indent(votes.enter('block'), 6)}
+      if (now.tile % VOTE_KEYS == 0u) { top_before = row_top; }
+      ${votes.cast('block', 'seen > 0u && (top - top_before) * scale > u.vote_threshold')}
+      row_top = max(row_top, top);
+    }`
+        : ''
+    }
     ${indent(tiles.putKeys, 4)}${twoTiles(`\n    ${indent(tiles.putValues, 4)}`)}
 
     // Rare. Waits for all weights and the next keys in any case.
@@ -176,7 +198,7 @@ fn main(
     ${indent(product.values, 4)}${oneTile(`\n    workgroupBarrier();\n    ${indent(tiles.putValues, 4)}`)}
   }
 
-  let empty = row_sum == 0.0;
+${votes ? `  ${votes.end}\n` : ''}  let empty = row_sum == 0.0;
   var inverse = select(1.0 / row_sum, 0.0, empty);
   if (row_tainted) { inverse = bitcast<f32>(0x7fc00000u | (local & 1u)); }
   let natural = (reference * scale + log2(row_sum)) * 0.6931471805599453;

@@ -42,7 +42,12 @@ export interface MatrixFormsOptions {
   readonly forms?: readonly MatrixForm[]
   /** Nobody will give a plan: compile no kernels for one. */
   readonly denseOnly?: boolean
+  /** Rows vote on the blocks of plans, of so many keys. */
+  readonly votes?: number | undefined
 }
+
+/** Storage buffers of the kernel that computes pieces and votes: one more than WebGPU promises. */
+const VOTING_PIECES_BUFFERS = 9
 
 /**
  * Compiles the forms of the matrix kernel that this attention can need, the one with the most rows per workgroup first. None
@@ -52,20 +57,26 @@ export async function matrixForms(
   runtime: Runtime,
   { dtype, headDim, causal }: Required<AttentionConfig>,
   plan: WalkedPlan,
-  { forms = defaultMatrixForms(headDim), denseOnly = false }: MatrixFormsOptions = {},
+  { forms = defaultMatrixForms(headDim), denseOnly = false, votes }: MatrixFormsOptions = {},
 ): Promise<readonly CompiledFlash[]> {
   const { subgroupMatrix } = runtime
   if (runtime.tier !== 'matrix' || !subgroupMatrix || !hasMatrixKernel(dtype, headDim)) return []
+  const buffers = runtime.device.limits.maxStorageBuffersPerShaderStage
+  const balanced = plan === 'block' && !denseOnly && (votes === undefined || buffers >= VOTING_PIECES_BUFFERS)
   const emitted = forms
     // Rows of variable blocks come in runs of 64.
     .filter(({ rows }) => plan !== 'variable-block' || rows === 64)
     .flatMap(({ workgroups, ...geometry }) =>
       // Plans of blocks are balanced; a dense call has nothing to balance and starts sooner without.
-      (plan === 'block' && !denseOnly ? [true, false] : [false]).map((pieces) => ({
-        form: { plan, rows: geometry.rows, workgroups, speed: SPEED },
-        pieces,
-        source: emitMatrix({ headDim, causal, plan, pieces, geometry, subgroupMatrix }),
-      })),
+      (balanced ? [true, false] : [false]).map((pieces) => {
+        // Votes are on the blocks of a plan: where plans have kernels of their own, dense calls need none.
+        const voting = votes !== undefined && pieces === balanced ? { votes } : {}
+        return {
+          form: { plan, rows: geometry.rows, workgroups, speed: SPEED, votes: 'votes' in voting },
+          pieces,
+          source: emitMatrix({ headDim, causal, plan, ...voting, pieces, geometry, subgroupMatrix }),
+        }
+      }),
     )
     .filter(({ source }) => source.workgroupBytes <= runtime.device.limits.maxComputeWorkgroupStorageSize)
   return Promise.all(
