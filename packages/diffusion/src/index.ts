@@ -1,2 +1,3 @@
 // Written by `pnpm methods` from the folders beside it.
 export { methods } from './methods.js'
+export * from './step-cache/index.js'

@@ -1,0 +1,8 @@
+export {
+  type StepCacheOptions,
+  type StepCall,
+  type StepPlugin,
+  type StepResult,
+  stepCache,
+  timestepEmbedding,
+} from './step-cache.js'
