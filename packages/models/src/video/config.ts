@@ -50,9 +50,10 @@ export function parseVideoModelConfig(text: string): VideoModelConfig {
     const fits = typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 4096
     return fits ? value : refuse(key, value, 'an integer from 1 to 4096')
   }
-  const finite = (of: Readonly<Record<string, unknown>>, key: string): number => {
+  const number = (of: Readonly<Record<string, unknown>>, key: string, low: number, high: number): number => {
     const value = of[key]
-    return typeof value === 'number' && Number.isFinite(value) ? value : refuse(key, value, 'a number')
+    const fits = typeof value === 'number' && value >= low && value <= high
+    return fits ? value : refuse(`sampling.${key}`, value, `a number from ${low} to ${high}`)
   }
   const [rope, sampling] = [part('rope'), part('sampling')]
   const frequencies = (axis: string): readonly number[] => {
@@ -60,6 +61,11 @@ export function parseVideoModelConfig(text: string): VideoModelConfig {
     const fits = Array.isArray(list) && list.length % 2 === 0 && list.every(Number.isFinite)
     return fits ? (list as readonly number[]) : refuse(`rope.${axis}`, list, 'an even number of frequencies')
   }
+  const headDim = size(json, 'head_dim')
+  const axes = { time: frequencies('time'), height: frequencies('height'), width: frequencies('width') }
+  const angles = axes.time.length + axes.height.length + axes.width.length
+  // An angle turns two numbers of a head; tables of another width would be refused only in the middle of the network.
+  if (2 * angles !== headDim) refuse('rope', rope, `half of head_dim ${headDim} in frequencies, not ${angles}`)
   const grid = json.default_grid
   const isGrid =
     Array.isArray(grid) && grid.length === 3 && grid.every((n) => Number.isInteger(n) && n >= 1 && n <= 512)
@@ -67,13 +73,14 @@ export function parseVideoModelConfig(text: string): VideoModelConfig {
     defaultGrid: isGrid ? (grid as unknown as VideoGrid) : refuse('default_grid', grid, 'three sizes from 1 to 512'),
     layers: size(json, 'num_hidden_layers'),
     heads: size(json, 'num_attention_heads'),
-    headDim: size(json, 'head_dim'),
-    rope: { time: frequencies('time'), height: frequencies('height'), width: frequencies('width') },
+    headDim,
+    rope: axes,
     sampling: {
       steps: size(sampling, 'steps'),
-      guidance: finite(sampling, 'guidance'),
-      shiftBase: finite(sampling, 'shift_base'),
-      shiftPower: finite(sampling, 'shift_power'),
+      guidance: number(sampling, 'guidance', 0, 100),
+      // A schedule with a shift of 0 never leaves the noise.
+      shiftBase: number(sampling, 'shift_base', 0.01, 100),
+      shiftPower: number(sampling, 'shift_power', -4, 4),
     },
   }
 }

@@ -8,7 +8,7 @@ import { rotaryTables, samplingShift } from './video-model.js'
 const configJson = {
   num_hidden_layers: 8,
   num_attention_heads: 4,
-  head_dim: 64,
+  head_dim: 12,
   default_grid: [8, 32, 32],
   rope: { time: [0.5, 2], height: [1, 3], width: [0.25, 4] },
   sampling: { steps: 30, guidance: 2, shift_base: 1.5, shift_power: 0.5 },
@@ -21,7 +21,7 @@ describe('parseVideoModelConfig', () => {
     expect(config).toEqual({
       layers: 8,
       heads: 4,
-      headDim: 64,
+      headDim: 12,
       defaultGrid: [8, 32, 32],
       rope: configJson.rope,
       sampling: { steps: 30, guidance: 2, shiftBase: 1.5, shiftPower: 0.5 },
@@ -32,8 +32,16 @@ describe('parseVideoModelConfig', () => {
     ['num_hidden_layers', { num_hidden_layers: 0 }],
     ['default_grid', { default_grid: [8, 32] }],
     ['sampling', { sampling: undefined }],
-    ['guidance', { sampling: { ...configJson.sampling, guidance: 'much' } }],
+    ['default_grid', { default_grid: [8, 32, 1e9] }],
+    ['sampling.guidance', { sampling: { ...configJson.sampling, guidance: 'much' } }],
+    ['sampling.guidance', { sampling: { ...configJson.sampling, guidance: 1e300 } }],
+    ['sampling.shift_base', { sampling: { ...configJson.sampling, shift_base: 0 } }],
+    ['sampling.shift_power', { sampling: { ...configJson.sampling, shift_power: null } }],
+    ['steps', { sampling: { ...configJson.sampling, steps: 2.5 } }],
+    ['rope', { rope: undefined }],
     ['rope.time', { rope: { ...configJson.rope, time: [1, 2, 3] } }],
+    ['rope.height', { rope: { ...configJson.rope, height: [1, '2'] } }],
+    ['rope', { head_dim: 64 }],
   ])('refuses another %s', (key, change) => {
     const text = JSON.stringify({ ...configJson, ...change })
     expect(() => parseVideoModelConfig(text)).toThrow(
