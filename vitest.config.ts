@@ -23,6 +23,7 @@ import { inNode, sources, tests } from './scripts/test/projects.js'
  *
  *   SPARSE_ATTENTION_TEST_PROJECT  `node`, `browser` or `lavapipe`: only that project
  *   SPARSE_ATTENTION_ADAPTER       `auto`, `hardware` or `software`: the adapter in Node
+ *   SPARSE_ATTENTION_CONFORMANCE   `all`: the whole grid of the conformance suite in Chromium too, not a slice of it
  *   SPARSE_ATTENTION_LAVAPIPE      `all`: every x.gpu.test.ts on lavapipe too, on each tier that it offers
  *   SPARSE_ATTENTION_CHROME        path of a Chrome or Chromium to use instead of the one from @sparticuz/chromium
  *   SPARSE_ATTENTION_TEST_REPORT   path of a JSON file to write the counts to
@@ -37,6 +38,12 @@ function nodeProject(): TestProjectConfiguration {
   return { ...project, test: { ...project.test, sequence: { groupOrder: 0 } } }
 }
 
+/**
+ * Chromium compiles the same shaders with the same SwiftShader as Node, so the grid of the conformance suite is whole there and
+ * a slice here; its properties, and all other tests, run in both.
+ */
+const sparseAttentionConformance = process.env.SPARSE_ATTENTION_CONFORMANCE === 'all' ? 'all' : 'slice'
+
 function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration {
   return {
     resolve: { alias: sources('index.ts') },
@@ -50,7 +57,8 @@ function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration 
     test: {
       include: [tests('.gpu.test.ts'), tests('.browser.test.ts')],
       setupFiles: ['scripts/test/mark-gpu-cases.ts'],
-      fileParallelism: false,
+      provide: { sparseAttentionConformance },
+      maxWorkers: 2,
       testTimeout: 60_000,
       hookTimeout: 60_000,
       sequence: { groupOrder: 1 },

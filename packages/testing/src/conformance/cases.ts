@@ -215,7 +215,7 @@ export function caseOptions<Options extends MethodOptions>(
       } as Partial<Options>
     case 'per-head': {
       const name = perHeadOption(definition)!
-      const spec = definition.options[name as keyof Options] as OptionSpec & { type: 'per-head' }
+      const spec = definition.options[name as keyof Options] as Extract<OptionSpec, { type: 'per-head' | 'per-step' }>
       const low = spec.min ?? spec.default
       const high = spec.max ?? spec.default
       const row = Array.from({ length: c.queryHeads }, (_, h) => low + ((high - low) * (h + 1)) / (c.queryHeads + 1))

@@ -1,11 +1,22 @@
 import type { AttentionContext, AttentionShape, MethodFactory, MethodOptions } from '@sparse-attention/core'
-import { describe, it, type TestAPI } from 'vitest'
+import { describe, inject, it, type TestAPI } from 'vitest'
 import type { Reference } from '../reference.js'
 import { testRuntime, testTiers } from '../test-runtime.js'
 import { caseName, conformanceCases } from './cases.js'
 import { checkCase } from './check-case.js'
 import { contextFor, squareBlock } from './context.js'
 import { properties } from './properties.js'
+import { sliceOf } from './slice.js'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /**
+     * How much of the grid `describeMethod` runs: all of it, which is the default, or the slice that is left where another
+     * run has the same shaders, the same adapter and the whole grid. Given as `test.provide` in a vitest config.
+     */
+    sparseAttentionConformance?: 'all' | 'slice'
+  }
+}
 
 export interface DescribeMethodOptions<Options extends MethodOptions> {
   /** The method's selection rule in float64. Absent: the method keeps everything. */
@@ -41,11 +52,13 @@ export function describeMethod<Options extends MethodOptions>(
   const context = contextFor(definition.capabilities, given)
   const method = { factory, reference, context }
   const block = blockSize(factory, reference, context)
+  const grid = conformanceCases(definition, block)
+  const cases = inject('sparseAttentionConformance') === 'slice' ? sliceOf(grid) : grid
   describe(definition.id, async () => {
     for (const tier of await testTiers()) {
       describe(`tier ${tier}`, () => {
         describe('case', () => {
-          for (const c of conformanceCases(definition, block)) {
+          for (const c of cases) {
             it(caseName(c), async () => checkCase(await testRuntime(tier), method, c), timeout)
           }
         })
