@@ -90,6 +90,9 @@ test('kernels fit the default limits of WebGPU', () => {
     emitSortScatter({ moves: 'pairs' }),
     emitSortKeys(),
     emitRegionOrder(),
+    emitRegionSums({ dtype: 'f32' }),
+    emitRegionSums({ dtype: 'f16' }),
+    emitRouteRegions(),
     emitInversePermutation('clear'),
     emitInversePermutation('invert'),
     emitPermuteRows(half),
@@ -154,9 +157,6 @@ test('kernels fit the default limits of WebGPU', () => {
       emitNearestCentroid({ headDim, dtype: 'f32' }),
       emitSegmentedMean({ headDim, dtype: 'f32' }),
       emitPooledScores({ headDim, causal: false }),
-      emitRegionSums({ headDim, dtype: 'f32' }),
-      emitRegionSums({ headDim, dtype: 'f16' }),
-      emitRouteRegions(headDim),
     ]),
   ]
   for (const { label, workgroupBytes, workgroupSize, bindings } of every) {

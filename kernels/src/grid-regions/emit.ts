@@ -16,7 +16,14 @@ const regionUniforms = {
 } as const
 
 export const regionOrderUniforms = { ...gridUniforms, ...regionUniforms, copies: 'u32' } as const
-export const regionSumsUniforms = { ...gridUniforms, ...regionUniforms, ...addressFields('x'), heads: 'u32' } as const
+export const regionSumsUniforms = {
+  ...gridUniforms,
+  ...regionUniforms,
+  ...addressFields('x'),
+  heads: 'u32',
+  /** Of 16 bytes in a row. */
+  units: 'u32',
+} as const
 
 /** `rectangle(row, column)`: top, bottom, left and right of a region. Needs `u` with the regions. */
 const rectangleFunction = `\
@@ -88,24 +95,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 const INVOCATIONS = 64
 
 /** Sums of a tensor's rows over the regions of a grid: one workgroup a region and head. */
-export function emitRegionSums({ dtype, headDim }: { dtype: DType; headDim: number }): KernelSource {
-  const units = headDim / elementsPerUnit(dtype)
+export function emitRegionSums({ dtype }: { dtype: DType }): KernelSource {
   const vectors = range(elementsPerUnit(dtype) / 4)
   const code = `\
 // sums[b, h, r] = the sum of x over the tokens of region r, which are read where they lie.
 //
 // x [B, H, height · width, D] ${dtype}, strided; sums f32 [B, H, regions, D].
 //
-// One workgroup of ${INVOCATIONS} a region and head: PARTS tokens at a time, 16 bytes an invocation, then the parts added in order.
-// f32 sums.
+// One workgroup of ${INVOCATIONS} a region and head: as many tokens at a time as fit, 16 bytes an invocation, then these parts
+// added in order. f32 sums.
 ${uniformStruct('Uniforms', regionSumsUniforms as UniformFields)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
 @group(0) @binding(1) var<storage, read> x: array<${unitType(dtype)}>;
 @group(0) @binding(2) var<storage, read_write> sums: array<vec4<f32>>;
-
-const UNITS = ${units}u; // of 16 bytes in a row
-const PARTS = ${Math.max(1, Math.floor(INVOCATIONS / units))}u;
 
 var<workgroup> partial: array<vec4<f32>, ${INVOCATIONS * vectors.length}>;
 
@@ -117,15 +120,16 @@ ${rectangleFunction}
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let number = workgroup_number(workgroup);
   if (number >= u.end_workgroup) { return; }
+  let parts = ${INVOCATIONS}u / u.units;
   let r = number % u.regions;
   let segment = number / u.regions;
   let region = rectangle(r / u.across, r % u.across);
   let columns = region.w - region.z;
   let tokens = (region.y - region.x) * columns;
-  let first = u.x_offset + segment / u.heads * u.x_batch_stride + segment % u.heads * u.x_head_stride + local % UNITS;
+  let first = u.x_offset + segment / u.heads * u.x_batch_stride + segment % u.heads * u.x_head_stride + local % u.units;
   ${vectors.map((i) => `var sum${i} = vec4<f32>();`).join(' ')}
-  if (local < UNITS * PARTS) {
-    for (var place = local / UNITS; place < tokens; place += PARTS) {
+  if (local < u.units * parts) {
+    for (var place = local / u.units; place < tokens; place += parts) {
       let token = (region.x + place / columns) * u.width + region.z + place % columns;
       let unit = x[first + token * u.x_row_stride];
       ${vectors.map((i) => `var value${i}: vec4<f32>;`).join(' ')}
@@ -142,11 +146,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
   ${vectors.map((i) => `partial[local * ${vectors.length}u + ${i}u] = sum${i};`).join('\n  ')}
   workgroupBarrier();
-  if (local >= UNITS) { return; }
-  for (var part = 1u; part < PARTS; part++) {
-    ${vectors.map((i) => `sum${i} += partial[(part * UNITS + local) * ${vectors.length}u + ${i}u];`).join('\n    ')}
+  if (local >= u.units) { return; }
+  for (var part = 1u; part < parts; part++) {
+    ${vectors.map((i) => `sum${i} += partial[(part * u.units + local) * ${vectors.length}u + ${i}u];`).join('\n    ')}
   }
-  let out = (number * UNITS + local) * ${vectors.length}u;
+  let out = (number * u.units + local) * ${vectors.length}u;
   ${vectors.map((i) => `sums[out + ${i}u] = sum${i};`).join('\n  ')}
 }
 `

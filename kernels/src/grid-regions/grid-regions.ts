@@ -90,7 +90,7 @@ export async function regionSums(
   runtime: Runtime,
   { dtype, headDim }: Pick<AttentionConfig, 'dtype' | 'headDim'>,
 ): Promise<RegionSums> {
-  const kernel = await runtime.kernel(emitRegionSums({ dtype, headDim }))
+  const kernel = await runtime.kernel(emitRegionSums({ dtype }))
   return (x, regions, sums) => {
     checkRows('x', x, { dtype, headDim })
     const [batch, heads, length] = x.shape as [number, number, number, number]
@@ -110,6 +110,7 @@ export async function regionSums(
             ...uniformValues(regions),
             ...addressValues('x', bound),
             heads,
+            units: (headDim * bytesPerElement[dtype]) / 16,
           }),
         ),
         bound.slice,

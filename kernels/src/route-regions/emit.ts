@@ -15,6 +15,8 @@ export const routeRegionsUniforms = {
   /** Query heads that route together, and those that share a KV head. */
   heads_together: 'u32',
   group_size: 'u32',
+  /** Of four numbers in a head. */
+  vectors: 'u32',
   top_k: 'u32',
   words: 'u32',
   /** What makes products of sums proportional to products of means: of all regions, and of the last row and column. */
@@ -25,9 +27,10 @@ export const routeRegionsUniforms = {
 } as const
 
 const INVOCATIONS = 64
+const MAX_HEAD_DIM = 256
 
 /** Affinities between regions and the k best of each, fused: one workgroup a region, its row in workgroup memory. */
-export function emitRouteRegions(headDim: number): KernelSource {
+export function emitRouteRegions(): KernelSource {
   const code = `\
 // Routes between regions (BiFormer, arXiv 2303.08810, eq. 3 and 4): the affinity of region r to region c is the product of
 // the means of r's queries and of c's keys, summed over the heads that route together; row r of the plan gets the top_k
@@ -47,9 +50,7 @@ ${uniformStruct('Uniforms', routeRegionsUniforms)}
 @group(0) @binding(2) var<storage, read> k_sums: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> plan: array<u32>;
 
-const VECTORS = ${headDim / 4}u; // of a head
-
-var<workgroup> query: array<vec4<f32>, VECTORS>;
+var<workgroup> query: array<vec4<f32>, ${MAX_HEAD_DIM / 4}>;
 var<workgroup> affinity: array<f32, ${MAX_REGIONS}>;
 var<workgroup> keys: array<u32, ${MAX_REGIONS}>;
 var<workgroup> bits: array<atomic<u32>, ${MAX_REGIONS / 32}>;
@@ -80,13 +81,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   for (var c = local; c < u.regions; c += ${INVOCATIONS}u) { affinity[c] = 0.0; }
   for (var head = first_head; head < first_head + u.heads_together; head++) {
     workgroupBarrier();
-    for (var d = local; d < VECTORS; d += ${INVOCATIONS}u) { query[d] = q_sums[(head * u.regions + r) * VECTORS + d]; }
+    for (var d = local; d < u.vectors; d += ${INVOCATIONS}u) { query[d] = q_sums[(head * u.regions + r) * u.vectors + d]; }
     workgroupBarrier();
     let kv_head = head / u.group_size;
     for (var c = local; c < u.regions; c += ${INVOCATIONS}u) {
-      let first = (kv_head * u.regions + c) * VECTORS;
+      let first = (kv_head * u.regions + c) * u.vectors;
       var sum = 0.0;
-      for (var d = 0u; d < VECTORS; d++) { sum += dot(query[d], k_sums[first + d]); }
+      for (var d = 0u; d < u.vectors; d++) { sum += dot(query[d], k_sums[first + d]); }
       affinity[c] += sum;
     }
   }
@@ -112,6 +113,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     code,
     bindings: ['uniform', 'read', 'read', 'read_write'],
     workgroupSize: INVOCATIONS,
-    workgroupBytes: headDim * 4 + MAX_REGIONS * 8 + MAX_REGIONS / 8,
+    workgroupBytes: MAX_HEAD_DIM * 4 + MAX_REGIONS * 8 + MAX_REGIONS / 8,
   }
 }

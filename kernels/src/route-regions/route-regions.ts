@@ -42,7 +42,7 @@ export type RouteRegions = (
  * @throws INVALID_ARGUMENT, BUFFER_TOO_SMALL from the returned function
  */
 export async function routeRegions(runtime: Runtime, { headDim }: { readonly headDim: number }): Promise<RouteRegions> {
-  const kernel = await runtime.kernel(emitRouteRegions(headDim))
+  const kernel = await runtime.kernel(emitRouteRegions())
   return ({ batch, queryHeads, kvHeads }, { regions, topK, headsTogether }, qSums, kSums, bitmap) => {
     checkRegions(regions, regions.height * regions.width)
     const { across, down, count } = regionCounts(regions)
@@ -68,6 +68,7 @@ export async function routeRegions(runtime: Runtime, { headDim }: { readonly hea
             down,
             heads_together: headsTogether,
             group_size: queryHeads / kvHeads,
+            vectors: headDim / 4,
             top_k: topK,
             words,
             ...weights(regions, down, across),

@@ -4,7 +4,7 @@ import { gridOf } from '../grid.js'
 import { regionPlans } from '../region-plan.js'
 
 export interface ShiftedWindowsOptions extends Readonly<Record<string, OptionValue>> {
-  /** Tokens of a window's side. Default 7, the paper's; 65536 is dense. */
+  /** Tokens of a window's side, at least 2. Default 7, the paper's; 65536 is dense. */
   readonly window: number
   /** Which layers have their windows shifted by half a window: those of odd `context.layer`, none, all. Default 'alternate'. */
   readonly shift: string
@@ -33,7 +33,7 @@ export const shiftedWindows: MethodFactory<ShiftedWindowsOptions> = defineMethod
     window: {
       type: 'number',
       default: 7,
-      min: 1,
+      min: 2,
       max: 65536,
       integer: true,
       description: "Tokens of a window's side",
@@ -56,7 +56,7 @@ export const shiftedWindows: MethodFactory<ShiftedWindowsOptions> = defineMethod
   },
   neutral: { window: 65536 },
   // Of a square image: two windows a side, of 0.6 and 0.4 of it, which together keep (0.6² + 0.4²)² = 0.27 of the pairs.
-  scaled: (keyLength) => ({ window: Math.max(1, Math.round(0.6 * Math.sqrt(keyLength))) }),
+  scaled: (keyLength) => ({ window: Math.max(2, Math.round(0.6 * Math.sqrt(keyLength))) }),
 
   async create(runtime, config, { window, shift }) {
     const [arrange, diagonal, attend] = await Promise.all([
