@@ -128,6 +128,21 @@ describe('onAttention', () => {
     ])
   })
 
+  test('each attention is told what a run tells it: the same, or what a function says for it', async () => {
+    await using model = await harness.load(llama)
+    const told: unknown[] = []
+    const onAttention = ({ context }: AttentionEvent) => void told.push(context)
+    const feeds = tinyLlamaFeeds(harness, tinyPrompt)
+    await model.run(feeds, { onAttention, context: { step: 2, steps: 5 } })
+    await model.run(feeds, { onAttention, context: ({ layer }) => (layer === 1 ? { step: 3, steps: 5 } : undefined) })
+    expect(told).toEqual([
+      { layer: 0, step: 2, steps: 5 },
+      { layer: 1, step: 2, steps: 5 },
+      { layer: 0 },
+      { layer: 1, step: 3, steps: 5 },
+    ])
+  })
+
   test('what it throws ends the run, and the next is not affected', async () => {
     await using model = await harness.load(llama)
     const feeds = tinyLlamaFeeds(harness, tinyPrompt)

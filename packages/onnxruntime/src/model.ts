@@ -19,13 +19,19 @@ import { type CheckedSampling, checkSampling, type SampleOptions } from './sampl
 import { type Evaluate, sampleFlow } from './sample/sample.js'
 import { Values } from './values.js'
 
+/** What a run tells methods; the layer is each attention's own. */
+export type RunContext = Omit<AttentionContext, 'layer'>
+
 export interface ModelRunOptions {
   /** Where past tokens are, and the new ones go. Needed by, and only by, a model that is loaded with `cache: true`. */
   readonly cache?: ModelCache
   /** In place of what was chosen when the model was loaded. Give the same object again: each is compiled once. */
   readonly attention?: AttentionMethod
-  /** What methods may want to know beyond tensors: denoising step, branch of guidance, grid of the tokens. */
-  readonly context?: Omit<AttentionContext, 'layer'>
+  /**
+   * What methods may want to know beyond tensors: denoising step, branch of guidance, grid of the tokens. A function tells it
+   * for each attention, where grids differ.
+   */
+  readonly context?: RunContext | ((node: AttentionNode) => RunContext | undefined)
   /** What methods remember from run to run, made by `createState`. Default: each attention has its own, for all runs. */
   readonly state?: ModelState
   /** Outputs to return. Default: all of the graph's. */
@@ -400,7 +406,7 @@ export class AttentionModel implements AsyncDisposable {
       pastLength: feeds[found.args.pastKey]?.dims[2] ?? 0,
       cache: cache?.layer(found.node.layer),
       method,
-      context,
+      context: typeof context === 'function' ? context(attention.node) : context,
       state,
       pool: this.#pool,
       signal,
