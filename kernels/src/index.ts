@@ -5,6 +5,7 @@ export {
 export { type BitmapToList, bitmapToList, type ListRows } from './bitmap-to-list/bitmap-to-list.js'
 export { type BlockPool, blockPool, type PoolMode } from './block-pool/block-pool.js'
 export { type BlockWeights, blockWeights } from './block-weights/block-weights.js'
+export { type CarriedBlocks, carriedBlocks, type ForcedTokens } from './carried-blocks/carried-blocks.js'
 export { type ColumnSums, columnSums } from './column-sums/column-sums.js'
 export { contiguousKVCache } from './contiguous-kv-cache/contiguous-kv-cache.js'
 export { type CountingSort, countingSort, type SortedRows } from './counting-sort/counting-sort.js'

@@ -17,6 +17,7 @@ import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitRegionOrder, emitRegionSums } from './grid-regions/emit.js'
 import { emitInversePermutation } from './inverse-permutation/emit.js'
 import { emitNearestCentroid } from './k-means/emit.js'
+import { emitRoundCentroids } from './k-means/round-centroids.js'
 import { emitListToBitmap } from './list-to-bitmap/emit.js'
 import { emitListTokens } from './list-tokens/emit.js'
 import { emitListedScores } from './listed-scores/emit.js'
@@ -35,6 +36,7 @@ import { emitRowStatistics } from './row-statistics/emit.js'
 import { emitSampledScores } from './sampled-scores/emit.js'
 import { emitScatterRows } from './scatter-rows/emit.js'
 import { emitSegmentedMean } from './segmented-mean/emit.js'
+import { emitSelectClusters } from './select-clusters/emit.js'
 import { emitSelectLists } from './select-lists/emit.js'
 import { emitSelectPages } from './select-pages/emit.js'
 import { emitSelectTopK } from './select-top-k/emit.js'
@@ -98,6 +100,7 @@ test('kernels fit the default limits of WebGPU', () => {
     emitPermuteRows(half),
     emitScatterRows(half),
     emitRowItems(),
+    emitRoundCentroids(64),
     emitRowStatistics(),
     emitUnionPlans(),
     emitSlashTiles(),
@@ -113,6 +116,7 @@ test('kernels fit the default limits of WebGPU', () => {
     emitPruneTopP(256),
     emitListTokens(),
     emitSinkWindowLists(),
+    emitSelectClusters(),
     emitSelectLists(),
     emitColumnSums(),
     emitDiagonalSums('given'),

@@ -1,7 +1,7 @@
 // labels[s, i] = the centroid nearest to row i of x, argmin_c |c|² − 2 x·c, ties to the lower c: one half of an iteration
-// of Lloyd's k-means.
+// of Lloyd's k-means. Rows from `members` on get the label `clusters`.
 //
-// Axes: x [B, H, L, D] f16, strided; s counts B·H; centroids f32 [B·H, clusters, D]; labels u32 [B·H, L].
+// Axes: x [B, H, L, D] f16, strided; s counts B·H; labels u32 [B·H, L]. centroids f32 [B·H, groups, D].
 //
 // 64 invocations label 32 rows, 32 centroids at a time, 4 × 4 of them each, over 16 dimensions at a time.
 struct Uniforms {
@@ -13,7 +13,9 @@ struct Uniforms {
   x_row_stride: u32,
   heads: u32,
   length: u32,
+  members: u32,
   clusters: u32,
+  groups: u32,
 }
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -69,7 +71,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let c = first_column + index / 4u;
         let d = index % 4u;
         var value = vec4<f32>();
-        if (c < u.clusters) { value = centroids[(segment * u.clusters + c) * VECTORS + first_vector + d]; }
+        if (c < u.clusters) { value = centroids[(segment * u.groups + c) * VECTORS + first_vector + d]; }
         k_tile[index / 4u * 5u + d] = value;
       }
       workgroupBarrier();
@@ -159,5 +161,5 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       label = candidate;
     }
   }
-  labels[segment * u.length + row] = label;
+  labels[segment * u.length + row] = select(u.clusters, label, row < u.members);
 }

@@ -9,6 +9,8 @@ export interface SortedRows {
   readonly segments: number
   /** Rows of a segment. */
   readonly length: number
+  /** At most those compiled for, which are the default. */
+  readonly bins?: number
 }
 
 /**
@@ -43,7 +45,9 @@ export async function countingSort(runtime: Runtime, bins: number): Promise<Coun
     exclusiveScan(runtime),
     runtime.kernel(emitSortScatter({ moves: 'order' })),
   ])
-  return (frame, { segments, length }, keys, order, starts) => {
+  const most = bins
+  return (frame, { segments, length, bins = most }, keys, order, starts) => {
+    checkInteger('rows.bins', bins, 1, most)
     checkInteger('segments', segments, 1, 2 ** 31)
     checkInteger('length', length, 1, 2 ** 31)
     const shape = { segments, length, bins }

@@ -15,8 +15,22 @@ export const nearestCentroidUniforms = {
   ...addressFields('x'),
   heads: 'u32',
   length: 'u32',
+  /** Rows that are labelled; those behind them get the label `clusters`. */
+  members: 'u32',
   clusters: 'u32',
+  /** Centroids of a segment that there is room for: `clusters`, or one more. */
+  groups: 'u32',
 } as const
+
+/** What the kernels of both tiers compute. */
+export const nearestCentroidHeader = (dtype: DType): string => `\
+// labels[s, i] = the centroid nearest to row i of x, argmin_c |c|² − 2 x·c, ties to the lower c: one half of an iteration
+// of Lloyd's k-means. Rows from \`members\` on get the label \`clusters\`.
+//
+// Axes: x [B, H, L, D] ${dtype}, strided; s counts B·H; labels u32 [B·H, L].`
+
+/** Larger than any distance. */
+export const FARTHEST = '3.4028234e38'
 
 /** Column groups of a tile: invocations that share a row. */
 const GROUPS = TILE / 4
@@ -28,10 +42,7 @@ export function emitNearestCentroid({ dtype, headDim }: NearestCentroidOptions):
   const units = tile.depth / vectors // of 16 bytes staged at once
   const targets = range(vectors).map((i) => `q_tile[at + ${i}u]`)
   const code = `\
-// labels[s, i] = the centroid nearest to row i of x, argmin_c |c|² − 2 x·c, ties to the lower c: one half of an iteration
-// of Lloyd's k-means.
-//
-// Axes: x [B, H, L, D] ${dtype}, strided; s counts B·H; centroids f32 [B·H, clusters, D]; labels u32 [B·H, L].
+${nearestCentroidHeader(dtype)} centroids f32 [B·H, groups, D].
 //
 // 64 invocations label ${TILE} rows, ${TILE} centroids at a time, 4 × 4 of them each, over ${tile.depth * 4} dimensions at a time.
 ${uniformStruct('Uniforms', nearestCentroidUniforms)}
@@ -42,7 +53,7 @@ ${uniformStruct('Uniforms', nearestCentroidUniforms)}
 @group(0) @binding(3) var<storage, read_write> labels: array<u32>;
 
 const VECTORS = ${headDim / 4}u; // vec4 of a row
-const FARTHEST = 3.4028234e38;
+const FARTHEST = ${FARTHEST};
 
 // Rows are the tile's q, centroids its k.
 ${tile.memory}
@@ -83,7 +94,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let c = first_column + index / ${tile.depth}u;
         let d = index % ${tile.depth}u;
         var value = vec4<f32>();
-        if (c < u.clusters) { value = centroids[(segment * u.clusters + c) * VECTORS + first_vector + d]; }
+        if (c < u.clusters) { value = centroids[(segment * u.groups + c) * VECTORS + first_vector + d]; }
         k_tile[index / ${tile.depth}u * ${tile.pitch}u + d] = value;
       }
       workgroupBarrier();
@@ -126,7 +137,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       label = candidate;
     }
   }
-  labels[segment * u.length + row] = label;
+  labels[segment * u.length + row] = select(u.clusters, label, row < u.members);
 }
 `
   return {

@@ -6,6 +6,7 @@ import { segmentedMeanReference } from '../segmented-mean/reference.js'
 import { largestDifference } from '../shared/test-frame.js'
 import { testMemory } from '../shared/test-memory.js'
 import { type KMeansOptions, kMeans } from './k-means.js'
+import { groupCount } from './nearest-centroid.js'
 import { kMeansReference, nearestCentroidReference } from './reference.js'
 
 let runtime: Runtime
@@ -20,6 +21,8 @@ interface Problem {
   readonly length: number
   readonly headDim: number
   readonly clusters: number
+  /** Default: all rows. */
+  readonly members?: number
   readonly dtype: DType
   readonly layout?: Layout
   /** [B·H, L, D] */
@@ -38,22 +41,27 @@ interface HeadResult {
 
 /** Clusters on the GPU; returns what every batch entry and head got. */
 async function cluster(problem: Problem, iterations: number, on: Runtime = runtime): Promise<HeadResult[]> {
-  const { batch, heads, length, headDim, clusters, dtype, layout = 'BHLD', start } = problem
+  const { batch, heads, length, headDim, clusters, members = length, dtype, layout = 'BHLD', start } = problem
   const segments = batch * heads
+  const groups = groupCount({ clusters, members }, length)
   using memory = testMemory(on)
   using x = uploadTensor(on, dtype, [batch, heads, length, headDim], problem.x, layout)
-  const centroids = new Float32Array(segments * clusters * headDim)
+  const centroids = new Float32Array(segments * groups * headDim)
   if ('centroids' in start) centroids.set(Float32Array.from(start.centroids))
   const slices = {
     centroids: memory.words(centroids),
     labels: memory.words(segments * length),
-    sizes: memory.words(segments * clusters),
+    sizes: memory.words(segments * groups),
     order: memory.words(segments * length),
-    starts: memory.words(segments * (clusters + 1)),
+    starts: memory.words(segments * (groups + 1)),
   }
-  const options: KMeansOptions =
-    'rows' in start ? { iterations, rows: memory.words(Int32Array.from(start.rows)) } : { iterations }
-  const record = await kMeans(on, { dtype, headDim }, clusters)
+  const options: KMeansOptions = {
+    iterations,
+    clusters,
+    members,
+    ...('rows' in start && { rows: memory.words(Int32Array.from(start.rows)) }),
+  }
+  const record = await kMeans(on, { dtype, headDim })
   const dispatches = record(memory, x, slices, options)
   for (const { cost } of dispatches) expect(cost.operations).toBeLessThanOrEqual(on.work.operationsPerDispatch)
   await memory.submit(dispatches)
@@ -68,10 +76,10 @@ async function cluster(problem: Problem, iterations: number, on: Runtime = runti
     const part = (values: ArrayLike<number>, size: number) => Array.from(values).slice(s * size, (s + 1) * size)
     return {
       labels: part(labels, length),
-      sizes: part(sizes, clusters),
-      centroids: part(means, clusters * headDim),
+      sizes: part(sizes, groups),
+      centroids: part(means, groups * headDim),
       order: part(order, length),
-      starts: part(starts, clusters + 1),
+      starts: part(starts, groups + 1),
     }
   })
 }
@@ -197,6 +205,26 @@ describe('k-means', () => {
     await check({ ...shape, clusters: 1, start: { rows: [5] } }, 1, 2.5 * 2 ** -19)
   })
 
+  test('rows that belong to no cluster are a group behind them, and attract nothing', async () => {
+    const [length, members, headDim, clusters] = [80, 67, 16, 5]
+    const x = Float32Array.from({ length: length * headDim }, (_, i) =>
+      // The last rows lie in the middle of the others: their mean would be the nearest of all.
+      i < members * headDim ? 4 * random.gaussian() : 0,
+    )
+    const starts = [3, 9, 20, 30, 66, 70]
+    const shape = { batch: 1, heads: 1, headDim, dtype: 'f32' } as const
+    const [all] = await cluster({ ...shape, length, clusters, members, x, start: { rows: starts } }, 3)
+    const first = x.subarray(0, members * headDim)
+    const [alone] = await cluster(
+      { ...shape, length: members, clusters, x: first, start: { rows: starts.slice(0, 5) } },
+      3,
+    )
+    expect(all!.labels).toEqual([...alone!.labels, ...Array(13).fill(5)])
+    expect(all!.sizes).toEqual([...alone!.sizes, 13])
+    expect(all!.centroids).toEqual([...alone!.centroids, ...Array(headDim).fill(0)])
+    expect(all!.order.slice(members)).toEqual(Array.from({ length: 13 }, (_, i) => members + i))
+  })
+
   test('cut into several dispatches, the same bits', async () => {
     const shape = { batch: 2, heads: 1, length: 100, headDim: 16, clusters: 9, dtype: 'f32' } as const
     const x = Float32Array.from({ length: 2 * 100 * 16 }, () => random.gaussian())
@@ -206,9 +234,10 @@ describe('k-means', () => {
   })
 
   test('refuses no iterations and too many clusters', async () => {
-    await expect(kMeans(runtime, { dtype: 'f32', headDim: 8 }, 5000)).rejects.toMatchObject({ where: 'clusters' })
     const x = integers(16, 0, 1)
     const problem = { batch: 1, heads: 1, length: 1, headDim: 16, clusters: 1, dtype: 'f32', x } as const
+    const many = cluster({ ...problem, clusters: 5000, start: { rows: Array(5000).fill(0) } }, 1)
+    await expect(many).rejects.toMatchObject({ where: 'clusters' })
     await expect(cluster({ ...problem, start: { rows: [0] } }, 0)).rejects.toMatchObject({ where: 'iterations' })
   })
 })

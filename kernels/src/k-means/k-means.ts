@@ -3,26 +3,29 @@ import { countingSort } from '../counting-sort/counting-sort.js'
 import { MOST_BINS } from '../counting-sort/emit.js'
 import { segmentedMean } from '../segmented-mean/segmented-mean.js'
 import { checkInteger } from '../shared/check.js'
-import { nearestCentroid } from './nearest-centroid.js'
+import { type ClusterShape, groupCount, nearestCentroid } from './nearest-centroid.js'
 
-/** Memory of one clustering, all of it the caller's. C is the number of clusters. */
+/**
+ * Memory of one clustering, all of it the caller's. G is the number of clusters, and one more where some rows belong to none:
+ * those are the last group, whose centroid is their mean and attracts nothing.
+ */
 export interface Clustering {
-  /** f32 [B·H, C, D]: where to start, unless rows are given; on return the means of the labels. */
+  /** f32 [B·H, G, D]: where to start, unless rows are given; on return the means of the labels. */
   readonly centroids: BufferSlice
   /** u32 [B·H, L], written */
   readonly labels: BufferSlice
-  /** u32 [B·H, C], written: rows of each cluster, 0 where it is empty */
+  /** u32 [B·H, G], written: rows of each cluster, 0 where it is empty */
   readonly sizes: BufferSlice
   /** i32 [B·H, L], written: rows by label, in their order within one: for `permuteRows` */
   readonly order: BufferSlice
-  /** i32 [B·H, C + 1], written: the place of each cluster's first row in the order */
+  /** i32 [B·H, G + 1], written: the place of each cluster's first row in the order */
   readonly starts: BufferSlice
 }
 
-export interface KMeansOptions {
+export interface KMeansOptions extends ClusterShape {
   /** At least 1; there is no test for convergence, which would need a read-back. */
   readonly iterations: number
-  /** i32 [B·H, C]: the rows to start from. Default: what `centroids` holds, e.g. from the step before. */
+  /** i32 [B·H, G]: the rows to start from. Default: what `centroids` holds, e.g. from the step before. */
   readonly rows?: BufferSlice
 }
 
@@ -38,30 +41,28 @@ export type KMeans = (
  * Euclidean k-means (Lloyd) of the rows of every batch entry and head. An iteration labels each row with its nearest
  * centroid, ties to the lower index, and moves each centroid to the mean of its rows; an empty cluster keeps its centroid.
  * Sizes and centroids on return belong to the labels on return. Equal inputs give equal bits: no sum depends on timing.
+ * At most 4096 groups.
  *
  * Cost: an iteration takes 2 · B · H · L · C · D operations for the labels, 256 a row for their sort and D for the means.
  *
- * @param clusters from 1 to 4096
  * @throws INVALID_DTYPE, INVALID_SHAPE, INVALID_VIEW, INVALID_ARGUMENT, BUFFER_TOO_SMALL, LIMIT_EXCEEDED
  */
-export async function kMeans(
-  runtime: Runtime,
-  config: Pick<AttentionConfig, 'dtype' | 'headDim'>,
-  clusters: number,
-): Promise<KMeans> {
-  checkInteger('clusters', clusters, 1, MOST_BINS)
+export async function kMeans(runtime: Runtime, config: Pick<AttentionConfig, 'dtype' | 'headDim'>): Promise<KMeans> {
   const [label, sort, mean] = await Promise.all([
     nearestCentroid(runtime, config),
-    countingSort(runtime, clusters),
+    countingSort(runtime, MOST_BINS),
     segmentedMean(runtime, config),
   ])
-  return (frame, x, { centroids, labels, sizes, order, starts }, { iterations, rows }) => {
+  return (frame, x, { centroids, labels, sizes, order, starts }, { iterations, rows, ...shape }) => {
     checkInteger('iterations', iterations, 1, 2 ** 16)
-    const first = rows ? mean(x, { groups: clusters, order: rows, starts: 'one-row-each' }, centroids, sizes) : []
+    const [batch, heads, length] = x.shape as [number, number, number, number]
+    const groups = groupCount(shape, length)
+    checkInteger('clusters', shape.clusters, 1, MOST_BINS - (groups - shape.clusters))
+    const first = rows ? mean(x, { groups, order: rows, starts: 'one-row-each' }, centroids, sizes) : []
     const iteration = [
-      ...label(x, clusters, centroids, labels),
-      ...sort(frame, { segments: x.shape[0]! * x.shape[1]!, length: x.shape[2]! }, labels, order, starts),
-      ...mean(x, { groups: clusters, order, starts }, centroids, sizes),
+      ...label(frame, x, shape, centroids, labels),
+      ...sort(frame, { segments: batch * heads, length, bins: groups }, labels, order, starts),
+      ...mean(x, { groups, order, starts }, centroids, sizes),
     ]
     // All iterations do the same to the same memory.
     return [...first, ...Array.from({ length: iterations }, () => iteration).flat()]
