@@ -27,6 +27,7 @@ import { chooseMethods, configure } from '../compare/choose-methods.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import type { Output } from '../terminal.js'
 import { benchTableCommand } from './bench-table.js'
+import { benchVideoCommand } from './bench-video.js'
 import { integer } from './integer.js'
 
 interface BenchOptions {
@@ -52,6 +53,7 @@ interface BenchOptions {
 export function benchCommand(output: (json: boolean) => Output): Command {
   return new Command('bench')
     .addCommand(benchTableCommand(output))
+    .addCommand(benchVideoCommand(output))
     .enablePositionalOptions()
     .description('time methods on made-up tensors, beside dense and the attention of onnxruntime-web')
     .option('--lengths <n,n,...>', 'tokens of queries and keys (default: 1024,4096; on the CPU 128,256)', lengthList)

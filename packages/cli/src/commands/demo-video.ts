@@ -60,6 +60,8 @@ export interface DemoVideoRun {
   /** Planning and attention, summed over layers, passes and steps. */
   readonly attentionMs: number
   readonly totalMs: number
+  /** How often the model ran: a step cache leaves some out. */
+  readonly evaluations: number
   /** Of the video, to the dense one: 100 and 1 for itself. */
   readonly psnr: number
   readonly ssim: number
@@ -80,6 +82,7 @@ interface DemoVideoOptions {
   readonly scene?: string
   readonly seed: number
   readonly dtype?: DType
+  readonly stepCache?: number
   readonly out: string
   readonly model?: string
   readonly json?: boolean
@@ -105,6 +108,11 @@ export function demoVideoCommand(output: (json: boolean) => Output): Command {
     .option('--seed <n>', 'chooses the noise, and the scene where none is given', integer(0), 1)
     .addOption(
       new Option('--dtype <dtype>', 'of attention (default: f16, on a software adapter f32)').choices(['f16', 'f32']),
+    )
+    .option(
+      '--step-cache <threshold>',
+      'also reuse evaluations up to this change of the timestep, with the method',
+      number,
     )
     .option('--out <folder>', 'for sparse-attention-video.webp and .png', '.')
     .addOption(new Option('--model <folder>', 'of another checkpoint').hideHelp())
@@ -145,8 +153,9 @@ async function demoVideo(options: DemoVideoOptions, out: Output): Promise<DemoVi
   const bar = out.progress(methods.length * (software ? steps : 2 * steps))
   const made: MadeVideo[] = []
   try {
-    for (const method of methods) {
-      const request: VideoRequest = { method, grid, scene, steps, guidance, seed }
+    for (const [i, method] of methods.entries()) {
+      const cached = i > 0 && options.stepCache !== undefined && { stepCache: options.stepCache }
+      const request: VideoRequest = { method, grid, scene, steps, guidance, seed, ...cached }
       const onStep = (step: number) => bar.step(`${method.method.id}: step ${step + 1}`)
       // Compiles what is missing. On a CPU a step is long, and little of it compiling: a video of 32 tokens has to do.
       const warmUp = software ? ([2, 4, 4] as const) : grid
@@ -197,6 +206,7 @@ function describeRun(method: ConfiguredMethod, made: MadeVideo, exact: MadeVideo
     density: steps.reduce((sum, step) => sum + step.density, 0) / steps.length,
     attentionMs: steps.reduce((sum, step) => sum + step.attentionMs, 0),
     totalMs: made.totalMs,
+    evaluations: made.evaluations,
     psnr: psnr(made.video, exact.video),
     ssim: ssim(made.video, exact.video),
     steps: steps.map((step, i) => ({ ...step, error: relativeError(made.latents[i]!, exact.latents[i]!) })),
@@ -226,6 +236,7 @@ function formatReport(report: DemoVideoReport): string {
       row('', (run) => run.method),
       row('density', (run) => run.density.toFixed(3)),
       row('attention', (run) => time(run.attentionMs), ratio('attentionMs')),
+      row('evaluations', (run) => String(run.evaluations)),
       row('whole video', (run) => time(run.totalMs), ratio('totalMs')),
       ['PSNR', '', `${ours.psnr.toFixed(2)} dB`, ''],
       ['SSIM', '', ours.ssim.toFixed(4), ''],

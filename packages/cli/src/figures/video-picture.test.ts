@@ -32,8 +32,8 @@ it('animates the videos side by side, frame by frame', async () => {
   const { format, pages, delay, loop, pageHeight, width } = await sharp(webp, { animated: true }).metadata()
   expect({ format, pages, delay, loop }).toEqual({ format: 'webp', pages: 3, delay: [100, 100, 100], loop: 0 })
   const { data } = await sharp(webp, { animated: true }).removeAlpha().raw().toBuffer({ resolveWithObject: true })
-  // 4 pixels are enlarged 64 times: the panels are 256×128, at the bottom.
-  const y = pageHeight! - 20 - 64
+  // 4 pixels are enlarged 60 times: the panels are 240×120, at the bottom.
+  const y = pageHeight! - 20 - 60
   const seen = [0, 1, 2].map((page) => [100, 400].map((x) => channel(data, width!, x, page * pageHeight! + y)))
   expect(seen).toEqual([
     [0, 1],

@@ -26,13 +26,16 @@ const faint = '#5c6773'
 const titleSize = 18
 const textSize = 13
 const lineHeight = 18
+/** Of two lines over a video. */
+const captionHeight = 2 * lineHeight + 4
+const panelsInRow = 4
 const margin = 20
 const gap = 14
 /** Pixels are enlarged whole times, to about so wide a panel. */
-const panelTarget = { animation: 256, strip: 96 }
+const panelTarget = { animation: 240, strip: 96 }
 
 /**
- * The videos side by side, as one animated WebP that starts again at its end.
+ * The videos side by side, four in a row, as one animated WebP that starts again at its end.
  *
  * @throws INVALID_ARGUMENT without a panel or with videos of different sizes, MISSING_DEPENDENCY without sharp
  */
@@ -40,17 +43,24 @@ export async function videoAnimation(picture: VideoPicture, framesPerSecond = 8)
   const sharp = await loadSharp()
   const { frames, height, width } = sizeOf(picture.panels)
   const factor = Math.max(1, Math.round(panelTarget.animation / width))
-  const placed = picture.panels.map((panel, i) => ({ panel, left: margin + i * (width * factor + gap) }))
-  const right = placed.at(-1)!.left + width * factor
   const head = headOf(picture)
-  const top = head.bottom + 2 * lineHeight + 4
-  const page = await drawPage(Math.max(right, head.right) + margin, top + height * factor + margin, [
+  const columns = Math.min(picture.panels.length, panelsInRow)
+  const [stepX, stepY] = [width * factor + gap, captionHeight + height * factor + gap]
+  const placed = picture.panels.map((panel, i) => ({
+    panel,
+    left: margin + (i % columns) * stepX,
+    top: head.bottom + Math.floor(i / columns) * stepY,
+  }))
+  const [right, bottom] = [margin + columns * stepX - gap, placed.at(-1)!.top + stepY - gap]
+  const page = await drawPage(Math.max(right, head.right) + margin, bottom + margin, [
     head.svg,
-    ...placed.map(({ panel, left }) => caption(panel, left, head.bottom)),
+    ...placed.map(({ panel, left, top }) => caption(panel, left, top)),
   ])
   const pages = Array.from({ length: frames }, (_, frame) => {
     const pixels = Buffer.from(page.pixels)
-    for (const { panel, left } of placed) enlarge(panel.video, frame, factor, pixels, page.width, left, top)
+    for (const { panel, left, top } of placed) {
+      enlarge(panel.video, frame, factor, pixels, page.width, left, top + captionHeight)
+    }
     return pixels
   })
   const raw = { width: page.width, height: page.height * frames, channels: 3 as const, pageHeight: page.height }
@@ -71,7 +81,7 @@ export async function videoStrip(picture: VideoPicture, columns = 8): Promise<Bu
   const factor = Math.max(1, Math.round(panelTarget.strip / width))
   const shown = Math.min(columns, frames)
   const head = headOf(picture)
-  const rowHeight = 2 * lineHeight + 4 + height * factor + gap
+  const rowHeight = captionHeight + height * factor + gap
   const placed = picture.panels.map((panel, i) => ({ panel, top: head.bottom + i * rowHeight }))
   const right = margin + shown * (width * factor + 2) - 2
   const page = await drawPage(
@@ -83,7 +93,7 @@ export async function videoStrip(picture: VideoPicture, columns = 8): Promise<Bu
     for (let i = 0; i < shown; i++) {
       const frame = shown === 1 ? 0 : Math.round((i * (frames - 1)) / (shown - 1))
       const left = margin + i * (width * factor + 2)
-      enlarge(panel.video, frame, factor, page.pixels, page.width, left, top + 2 * lineHeight + 4)
+      enlarge(panel.video, frame, factor, page.pixels, page.width, left, top + captionHeight)
     }
   }
   const raw = { width: page.width, height: page.height, channels: 3 as const }

@@ -1,4 +1,4 @@
-import { SparseAttentionError } from '@sparse-attention/core'
+import { type AttentionContext, SparseAttentionError } from '@sparse-attention/core'
 import type { Tensor } from 'onnxruntime-web'
 import type { ModelState } from '../model-state.js'
 import type { AttentionEvent, AttentionMethod } from '../replaced-attention.js'
@@ -36,10 +36,23 @@ export interface SampleOptions {
   readonly state?: ModelState
   /** Stops before the next piece or submit; the call rejects with the signal's reason and frees what it made. */
   readonly signal?: AbortSignal
+  /**
+   * Called in place of each evaluation of the model, which it may run, or answer itself: with that of an earlier step, as a step
+   * cache does. Attentions see only what is run.
+   */
+  readonly onEvaluation?: (evaluation: Evaluation, evaluate: () => Promise<Float32Array>) => Promise<Float32Array>
   /** After each step, and awaited. */
   readonly onStep?: (step: SampleStep) => void | Promise<void>
   /** As for `run`; `event.context` tells step and branch. */
   readonly onAttention?: (event: AttentionEvent) => void | Promise<void>
+}
+
+/** Where and in what a model is evaluated. */
+export type Evaluation = Required<Pick<AttentionContext, 'step' | 'steps' | 'branch'>> & {
+  /** f32 of `shape`. The sampler's own: not to be written, nor kept. */
+  readonly latents: Float32Array
+  /** From 1 (noise) to 0. */
+  readonly time: number
 }
 
 export interface SampleStep {
@@ -59,7 +72,10 @@ export type CheckedSampling = Required<
   readonly inputs: { readonly latents: string; readonly time: string }
   /** Elements of the latents. */
   readonly count: number
-} & Pick<SampleOptions, 'nullCondition' | 'noise' | 'grid' | 'attention' | 'signal' | 'onStep' | 'onAttention'>
+} & Pick<
+    SampleOptions,
+    'nullCondition' | 'noise' | 'grid' | 'attention' | 'signal' | 'onEvaluation' | 'onStep' | 'onAttention'
+  >
 
 /** @throws INVALID_OPTION, INVALID_SHAPE naming the option */
 export function checkSampling(options: SampleOptions): CheckedSampling {
@@ -87,7 +103,7 @@ export function checkSampling(options: SampleOptions): CheckedSampling {
       where: 'noise',
     })
   }
-  const { condition, grid, attention, signal, onStep, onAttention } = options
+  const { condition, grid, attention, signal, onEvaluation, onStep, onAttention } = options
   return {
     shape,
     count,
@@ -102,6 +118,7 @@ export function checkSampling(options: SampleOptions): CheckedSampling {
     ...(grid && { grid }),
     ...(attention && { attention }),
     ...(signal && { signal }),
+    ...(onEvaluation && { onEvaluation }),
     ...(onStep && { onStep }),
     ...(onAttention && { onAttention }),
   }

@@ -140,6 +140,25 @@ describe('sample', () => {
     expect(new Set(calls.slice(24).map(({ state }) => state)).size).toBe(2 * 2)
   })
 
+  test('asks before each evaluation, which may be left out', async () => {
+    const asks: unknown[] = []
+    const kept = new Map<string, Float32Array>()
+    const reusing = await model.sample({
+      ...asked,
+      steps: 3,
+      guidance: 2,
+      onEvaluation: async ({ step, branch, time, latents }, evaluate) => {
+        asks.push([step, branch, time, latents.length])
+        if (step < 2) kept.set(branch, await evaluate())
+        return kept.get(branch)!
+      },
+    })
+    const branches = ['conditional', 'unconditional']
+    expect(asks).toEqual([0, 1, 2].flatMap((i) => branches.map((branch) => [i, branch, flowTimes(3, 1)[i], 24])))
+    expect(calls.map(({ step }) => step)).toEqual([0, 0, 0, 0, 1, 1, 1, 1])
+    expect(reusing).not.toEqual(await model.sample({ ...asked, steps: 3, guidance: 2 }))
+  })
+
   test('that is cancelled, or fails, frees what it made', async () => {
     const controller = new AbortController()
     const reason = new Error('too slow')

@@ -1,14 +1,6 @@
-import type { AttentionContext } from '@sparse-attention/core'
 import { gaussianNoise } from './noise.js'
-import type { CheckedSampling } from './options.js'
+import type { CheckedSampling, Evaluation } from './options.js'
 import { flowTimes } from './schedule.js'
-
-/** Where and in what a model is evaluated. */
-export type Evaluation = Required<Pick<AttentionContext, 'step' | 'steps' | 'branch'>> & {
-  /** f32 of the latents' shape. Not kept. */
-  readonly latents: Float32Array
-  readonly time: number
-}
 
 /** The velocity there, f32 of the latents' shape. */
 export type Evaluate = (evaluation: Evaluation) => Promise<Float32Array>
@@ -20,12 +12,15 @@ export type Evaluate = (evaluation: Evaluation) => Promise<Float32Array>
  * @returns f32 [shape], the latents at t = 0
  */
 export async function sampleFlow(evaluate: Evaluate, options: CheckedSampling): Promise<Float32Array<ArrayBuffer>> {
-  const { count, steps, shift, seed, guidance, signal, onStep } = options
+  const { count, steps, shift, seed, guidance, signal, onEvaluation, onStep } = options
   const times = flowTimes(steps, shift)
   const latents = options.noise ? Float32Array.from(options.noise) : gaussianNoise(seed, count)
   for (let step = 0; step < steps; step++) {
     signal?.throwIfAborted()
-    const at = (branch: Evaluation['branch']) => evaluate({ latents, time: times[step]!, step, steps, branch })
+    const at = (branch: Evaluation['branch']) => {
+      const evaluation = { latents, time: times[step]!, step, steps, branch }
+      return onEvaluation ? onEvaluation(evaluation, () => evaluate(evaluation)) : evaluate(evaluation)
+    }
     const conditional = await at('conditional')
     const unconditional = guidance === 1 ? conditional : await at('unconditional')
     const change = times[step + 1]! - times[step]!

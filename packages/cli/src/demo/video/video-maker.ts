@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import type { ConfiguredMethod, DType, Runtime } from '@sparse-attention/core'
+import { stepCache, timestepEmbedding } from '@sparse-attention/diffusion'
 import { dense } from '@sparse-attention/kernels'
 import {
   nullScene,
@@ -23,6 +24,8 @@ export interface VideoRequest {
   readonly steps: number
   readonly guidance: number
   readonly seed: number
+  /** Up to which accumulated change of the timestep's embedding evaluations of the model are reused. Absent: never. */
+  readonly stepCache?: number
 }
 
 export interface MakeVideoOptions {
@@ -35,7 +38,7 @@ export interface MakeVideoOptions {
 
 /** One denoising step, all layers and both passes of guidance. */
 export interface VideoStep {
-  /** Kept query–key pairs ÷ visible ones. */
+  /** Query–key pairs computed ÷ all of the step. */
   readonly density: number
   /** Planning and attention. */
   readonly attentionMs: number
@@ -47,6 +50,8 @@ export interface MadeVideo {
   readonly totalMs: number
   /** Empty where nobody looked. */
   readonly steps: readonly VideoStep[]
+  /** How often the model ran. */
+  readonly evaluations: number
   /** Latents after each step, f32 [tokens, 24]. */
   readonly latents: readonly Float32Array[]
 }
@@ -78,7 +83,7 @@ export class VideoMaker implements AsyncDisposable {
   }
 
   async make(request: VideoRequest, { signal, looks, onStep }: MakeVideoOptions): Promise<MadeVideo> {
-    const { method, grid, scene, steps, guidance, seed } = request
+    const { method, grid, scene, steps, guidance, seed, stepCache: threshold } = request
     const { Tensor: OrtTensor } = this.ort
     const tokens = videoTokens(grid)
     const { cos, sin, angles } = rotaryTables(this.source.config, grid)
@@ -92,6 +97,7 @@ export class VideoMaker implements AsyncDisposable {
     })
     const latents: Float32Array[] = []
     const look = new Look(steps)
+    const cache = threshold === undefined ? undefined : stepCache({ threshold })
     const start = performance.now()
     const last = await this.model.sample({
       shape: [1, tokens, patchSize],
@@ -110,10 +116,17 @@ export class VideoMaker implements AsyncDisposable {
         latents.push(done.latents)
         onStep?.(done.step)
       },
+      ...(cache && {
+        onEvaluation: async ({ step, steps, branch, time }, evaluate) => {
+          const call = { step, steps, branch, signal: timestepEmbedding(1000 * time, 256) }
+          return (await cache.run(call, evaluate)).output
+        },
+      }),
       ...(looks && { onAttention: (event) => look.at(event) }),
     })
     const totalMs = performance.now() - start - look.milliseconds
-    return { video: videoOf(last, grid), totalMs, latents, steps: looks ? look.steps() : [] }
+    const evaluations = cache?.counts.evaluated ?? (guidance === 1 ? steps : 2 * steps)
+    return { video: videoOf(last, grid), totalMs, evaluations, latents, steps: looks ? look.steps() : [] }
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -144,6 +157,8 @@ class Look {
   }
 
   steps(): VideoStep[] {
-    return this.#steps.map(({ kept, visible, attentionMs }) => ({ density: kept / visible, attentionMs }))
+    // A step that is reused, whole or in one branch, computes nothing of what there is to see.
+    const visible = Math.max(...this.#steps.map((step) => step.visible))
+    return this.#steps.map(({ kept, attentionMs }) => ({ density: kept / visible, attentionMs }))
   }
 }

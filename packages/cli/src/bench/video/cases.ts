@@ -1,0 +1,50 @@
+import { type ConfiguredMethod, SparseAttentionError } from '@sparse-attention/core'
+import { dense } from '@sparse-attention/kernels'
+import { videoMethods } from '../../demo/video/methods.js'
+import { parseOptions } from '../../option-values.js'
+import { findMethod } from '../../registry.js'
+
+/** A method with its options, with or without a step cache. */
+export interface FrontierCase {
+  readonly method: ConfiguredMethod
+  readonly stepCache?: number
+}
+
+/**
+ * Reads `id` or `id:name=value,name=value`, and behind it `+step-cache=threshold`. Options that are not given are the method's
+ * budgets for the length.
+ *
+ * @throws INVALID_ARGUMENT for a method that does not exist or cannot run in a video model, INVALID_OPTION
+ */
+export async function parseCase(text: string, tokens: number): Promise<FrontierCase> {
+  const [whole, threshold] = text.split(cacheMark) as [string, string?]
+  const colon = whole.indexOf(':')
+  const [id, pairs] = colon < 0 ? [whole, []] : [whole.slice(0, colon), whole.slice(colon + 1).split(',')]
+  const factory = findMethod(id)
+  const known = [dense.definition.id, ...videoMethods()]
+  if (!known.includes(id)) {
+    throw new SparseAttentionError('INVALID_ARGUMENT', {
+      message: `Method '${id}' cannot run in a video model.`,
+      fix: `Use one of ${known.join(', ')}.`,
+      where: 'case',
+    })
+  }
+  const given = await parseOptions(factory.definition, pairs, `${id}.`)
+  const method = factory({ ...factory.definition.scaled(tokens), ...given })
+  if (threshold === undefined) return { method }
+  const value = Number(threshold)
+  if (threshold.trim() !== '' && value >= 0) return { method, stepCache: value }
+  throw new SparseAttentionError('INVALID_OPTION', {
+    message: `The threshold of the step cache is '${threshold}'.`,
+    fix: 'Use a number from 0, as in dense+step-cache=0.1.',
+    where: 'case',
+  })
+}
+
+const cacheMark = '+step-cache='
+
+/** Methods for diffusion by their budgets for the length, and a step cache. */
+export function defaultCases(): readonly string[] {
+  const ids = videoMethods().filter((id) => findMethod(id).definition.phase === 'diffusion')
+  return [...ids, `${dense.definition.id}${cacheMark}0.1`]
+}
