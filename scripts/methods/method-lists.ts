@@ -23,14 +23,14 @@ const generated = '// Written by `pnpm methods` from the folders beside it.\n'
 /** `src/methods.ts` of a package. */
 export function methodsModule(ids: readonly string[]): string {
   const imports = ids.map((id) => `import { ${factoryName(id)} } from './${id}/method.js'`)
-  const entries = ids.map((id) => `  ${factoryName(id)} as MethodFactory,`)
-  return `${generated}import type { MethodFactory } from '@sparse-attention/core'
-${imports.join('\n')}
+  const entries = ids.map((id) => `${factoryName(id)} as MethodFactory`)
+  // As the formatter writes it: on one line where that has room.
+  const oneLine = `export const methods: readonly MethodFactory[] = [${entries.join(', ')}]`
+  const lines = `export const methods: readonly MethodFactory[] = [\n${entries.map((entry) => `  ${entry},\n`).join('')}]`
+  return `${generated}${["import type { MethodFactory } from '@sparse-attention/core'", ...imports].join('\n')}
 
 /** The methods of this package, for lists that read what a method says of itself. */
-export const methods: readonly MethodFactory[] = [
-${entries.join('\n')}
-]
+${oneLine.length <= 120 ? oneLine : lines}
 `
 }
 
