@@ -63,6 +63,7 @@ async function parseValue(name: string, spec: OptionSpec, text: string): Promise
         `Write ${name}=${spec.default}.`,
       )
     case 'per-head':
+    case 'per-step':
       if (!Number.isNaN(number)) return number
       return text.startsWith('@') ? readTable(name, text.slice(1)) : parseTable(name, text, 'its value')
   }

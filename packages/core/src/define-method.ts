@@ -58,7 +58,9 @@ function checkOption(method: string, name: string, spec: OptionSpec, value: unkn
     return
   }
   if (typeof value === 'number' ? valid(value) : isTable(value) && value.flat().every(valid)) return
-  refuse(`Use ${range}, or a table [layer][head] of such numbers with rows of one length.`)
+  refuse(
+    `Use ${range}, or a table [layer][${spec.type === 'per-step' ? 'step' : 'head'}] of such numbers with rows of one length.`,
+  )
 }
 
 function isTable(value: unknown): value is number[][] {

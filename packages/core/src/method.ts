@@ -152,8 +152,8 @@ export type OptionSpec =
       readonly description: string
     }
   | {
-      /** A number for all heads, or a table [layer][head]. */
-      readonly type: 'per-head'
+      /** A number for all heads, or a table [layer][head]; for all steps, or a table [layer][step]. */
+      readonly type: 'per-head' | 'per-step'
       readonly default: number
       readonly min?: number
       readonly max?: number

@@ -1,3 +1,4 @@
 // Written by `pnpm methods` from the folders beside it.
+export * from './lite-attention/index.js'
 export { methods } from './methods.js'
 export * from './step-cache/index.js'

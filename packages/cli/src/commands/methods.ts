@@ -73,5 +73,10 @@ function range(spec: OptionSpec): string {
     ...(Number.isFinite(min) ? [`from ${min}`] : []),
     ...(Number.isFinite(max) ? [`${Number.isFinite(min) ? '' : 'up '}to ${max}`] : []),
   ]
-  return [kind, ...limits, ...(spec.type === 'per-head' ? ['or a table [layer][head]'] : [])].join(' ')
+  return [
+    kind,
+    ...limits,
+    ...(spec.type === 'per-head' ? ['or a table [layer][head]'] : []),
+    ...(spec.type === 'per-step' ? ['or a table [layer][step]'] : []),
+  ].join(' ')
 }

@@ -1,0 +1,32 @@
+import { defineMethod, type MethodFactory, type MethodOptions } from '@sparse-attention/core'
+import { describeMethod } from '@sparse-attention/testing'
+import { type LiteAttentionOptions, liteAttention } from './lite-attention/method.js'
+import { liteAttentionReference } from './lite-attention/reference.js'
+import { type SparseVideogen2Options, sparseVideogen2 } from './sparse-videogen-2/method.js'
+import { sparseVideogen2Reference } from './sparse-videogen-2/reference.js'
+
+/*
+ * The conformance suite of all methods in one file: they attend with the same kernels, which are compiled once for it. It runs
+ * with defaults that select at the suite's lengths.
+ */
+
+/** The method with other defaults. */
+function selecting<Options extends MethodOptions>(
+  { definition }: MethodFactory<Options>,
+  defaults: Partial<Options>,
+): MethodFactory<Options> {
+  const options = Object.entries<object>(definition.options).map(([name, spec]) => [
+    name,
+    name in defaults ? { ...spec, default: defaults[name] } : spec,
+  ])
+  return defineMethod<Options>({ ...definition, options: Object.fromEntries(options) })
+}
+
+describeMethod<LiteAttentionOptions>(selecting(liteAttention, { threshold: -4, blockQ: 64 }), {
+  reference: liteAttentionReference,
+})
+
+describeMethod<SparseVideogen2Options>(
+  selecting(sparseVideogen2, { queryClusters: 5, keyClusters: 12, topP: 0.6, initialIterations: 1, iterations: 1 }),
+  { reference: sparseVideogen2Reference },
+)
