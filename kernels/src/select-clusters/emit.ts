@@ -10,8 +10,10 @@ export const selectClustersUniforms = {
   words: 'u32',
   /** Clusters of largest weight that are kept whatever they weigh, of each row. */
   fewest: 'u32',
-  /** 1: the last query cluster keeps everything, and the last key cluster is kept by everyone. */
-  last_is_dense: 'u32',
+  /** 1: the last cluster of queries keeps everything. */
+  last_keeps_all: 'u32',
+  /** 1: the last cluster of keys is kept by everyone. */
+  last_is_kept: 'u32',
   top_p: 'f32',
 } as const
 
@@ -101,7 +103,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   let total = above(first, first_size, local, 0u).sum;
   let wanted = u.top_p * total;
-  let keep_all = u.top_p >= 1.0 || total == 0.0 || (u.last_is_dense == 1u && workgroup.x == u.query_clusters - 1u);
+  let keep_all = u.top_p >= 1.0 || total == 0.0 || (u.last_keeps_all == 1u && workgroup.x == u.query_clusters - 1u);
 
   // The lowest cut behind whose better clusters one is still taken: those above it are kept, those at it while they are taken.
   var low = 1u;
@@ -136,7 +138,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       var bits = 0u;
       for (var c = word * 32u; c < end; c++) {
         let key = key_of(first, first_size, c);
-        var kept = key > cut || (key != 0u && (keep_all || (u.last_is_dense == 1u && c + 1u == u.key_clusters)));
+        var kept = key > cut || (key != 0u && (keep_all || (u.last_is_kept == 1u && c + 1u == u.key_clusters)));
         if (key == cut) {
           kept = kept || takes(before.sum + f32(tie) * scores[first + c], before.count + f32(tie), wanted);
           tie++;

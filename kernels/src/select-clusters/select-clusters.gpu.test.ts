@@ -37,7 +37,7 @@ async function check({ queryBlocks = 3, keyBlocks, topP, fewest = 0, lastIsDense
   const geometry = { ...shape, queryLength, keyLength, causal: false, queryBlocks, keyBlocks, keyHeads: 2 }
   const plan = { kind: 'variable-block', ...geometry, bitmap, queryStarts, keyStarts } as const
   const record = await selectClusters(runtime)
-  const rule = { topP, fewest, lastIsDense }
+  const rule = { topP, fewest, lastKeepsAll: lastIsDense, lastIsKept: lastIsDense }
   await memory.submit([record(shape, plan, memory.words(scores), memory.words(sizes), rule)])
   const bits = await memory.read(bitmap)
   let close = 0

@@ -8,8 +8,10 @@ export interface ClusterRule {
   readonly topP: number
   /** Clusters that a row keeps at least, where it has so many with keys. */
   readonly fewest: number
-  /** The last cluster of queries keeps everything, and everyone the last cluster of keys: such as of a prompt. */
-  readonly lastIsDense: boolean
+  /** The last cluster of queries, such as of a prompt, keeps everything. */
+  readonly lastKeepsAll: boolean
+  /** Everyone keeps the last cluster of keys. */
+  readonly lastIsKept: boolean
 }
 
 /**
@@ -36,7 +38,7 @@ export type SelectClusters = (
  */
 export async function selectClusters(runtime: Runtime): Promise<SelectClusters> {
   const kernel = await runtime.kernel(emitSelectClusters())
-  return ({ batch, queryHeads, kvHeads }, plan, scores, sizes, { topP, fewest, lastIsDense }) => {
+  return ({ batch, queryHeads, kvHeads }, plan, scores, sizes, { topP, fewest, lastKeepsAll, lastIsKept }) => {
     const { queryBlocks, keyBlocks } = plan
     const heads = batch * queryHeads
     const words = Math.ceil(keyBlocks / 32)
@@ -51,7 +53,8 @@ export async function selectClusters(runtime: Runtime): Promise<SelectClusters> 
       key_clusters: keyBlocks,
       words,
       fewest,
-      last_is_dense: lastIsDense ? 1 : 0,
+      last_keeps_all: lastKeepsAll ? 1 : 0,
+      last_is_kept: lastIsKept ? 1 : 0,
       top_p: topP,
     })
     const cells = heads * queryBlocks * keyBlocks

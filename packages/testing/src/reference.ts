@@ -1,4 +1,4 @@
-import type { AttentionContext, AttentionShape, MethodOptions } from '@sparse-attention/core'
+import type { AttentionContext, AttentionShape, HostPlan, MethodOptions } from '@sparse-attention/core'
 
 /**
  * What a method's reference works on: contiguous float64 tensors, already rounded to the dtype under test.
@@ -16,6 +16,12 @@ export interface ReferenceInput extends AttentionShape {
   /** Factor on QKᵀ. */
   readonly scale: number
   readonly context: AttentionContext
+  /**
+   * What the method selected. Of methods that arrange tokens before they select, such as by clusters: where rounding may arrange
+   * some of them otherwise, a reference checks the arrangement, and gives the selection that follows from it. Absent where only
+   * block sizes are asked for.
+   */
+  readonly plan?: HostPlan
 }
 
 /**

@@ -76,6 +76,9 @@ export function checkSelection<Options extends MethodOptions>(
   const shape = { batch, queryHeads, kvHeads, queryLength, keyLength, headDim }
   const { causal, scale } = caseConfig(c)
   const context = method.context?.(shape) ?? {}
-  const selection = method.reference({ ...shape, ...inputs, causal, scale, context }, method.factory(options).options)
+  const selection = method.reference(
+    { ...shape, ...inputs, causal, scale, context, plan },
+    method.factory(options).options,
+  )
   expectSelectionClose(plan, selection, rule)
 }

@@ -1,0 +1,1 @@
+export { type SparseVideogen2Options, sparseVideogen2 } from './method.js'
