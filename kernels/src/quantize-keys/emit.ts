@@ -67,6 +67,13 @@ const MOST = vec4<f32>(65504.0); // the largest half
 var<workgroup> partial: array<vec2<f32>, ${INVOCATIONS}>; // minima and maxima
 
 ${workgroupNumberFunction}
+
+// To the nearest half, ties to even, of what is no smaller than the least normal one. In integers: packing may round either way, and a
+// compiler may take what is unpacked for what was packed, as an H100's does.
+fn to_half(value: f32) -> f32 {
+  let bits = bitcast<u32>(value);
+  return bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u);
+}
 ${paged ? `\n${pageTableFunctions}\n` : ''}
 @compute @workgroup_size(${INVOCATIONS})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -103,9 +110,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let other = partial[local - lane + i];
     extremes = vec2<f32>(min(extremes.x, other.x), max(extremes.y, other.y));
   }
-  let pair = pack2x16float(vec2<f32>(max((extremes.y - extremes.x) / ${levels}.0, 0x1p-14), extremes.x));
-  let scale = unpack2x16float(pair).x;
-  let zero = unpack2x16float(pair).y;
+  let scale = to_half(max((extremes.y - extremes.x) / ${levels}.0, 0x1p-14));
+  let zero = to_half(extremes.x);
   let n0 = vec4<u32>(clamp(round((value0 - zero) / scale), vec4<f32>(), vec4<f32>(${levels}.0)));
   let n1 = vec4<u32>(clamp(round((value1 - zero) / scale), vec4<f32>(), vec4<f32>(${levels}.0)));
   ${
@@ -121,7 +127,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       : `packed[(token * LANES + lane) * 2u] = dot(n0, vec4<u32>(${weights(0)}));
   packed[(token * LANES + lane) * 2u + 1u] = dot(n1, vec4<u32>(${weights(0)}));`
   }
-  if (lane == 0u) { scales[token] = pair; }
+  if (lane == 0u) { scales[token] = pack2x16float(vec2<f32>(scale, zero)); }
 }
 `
   return {

@@ -26,6 +26,7 @@ function selecting<Options extends MethodOptions>(
 
 describeMethod<QuestOptions>(selecting(quest, { tokenBudget: 96 }), { reference: questReference })
 
-describeMethod<TwilightOptions>(selecting(twilight, { topP: 0.8, tokenBudget: 128 }), { reference: twilightReference })
+// A p that no row comes close to: exponentials are rounded, also where the scores are exact.
+describeMethod<TwilightOptions>(selecting(twilight, { topP: 0.79, tokenBudget: 128 }), { reference: twilightReference })
 
 describeMethod<SinkWindowOptions>(selecting(sinkWindow, { localWindow: 60 }), { reference: sinkWindowReference })

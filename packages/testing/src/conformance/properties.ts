@@ -342,6 +342,8 @@ async function constantMemory<Options extends MethodOptions>(context: PropertyCo
   await withAttention(runtime, method.factory, {}, config, async (attention) => {
     const once = () => attend(runtime, attention, { ...given, ...extra })
     await once()
+    // A state's second call does what its first could not.
+    if (method.factory.definition.capabilities.state) await once()
     using buffers = trackBuffers(runtime.device)
     const scratch = runtime.scratch.allocatedBytes
     for (let n = 0; n < 50; n++) await once()
@@ -398,11 +400,11 @@ async function gqaEqualsRepetition<Options extends MethodOptions>(context: Prope
     }
     const own = await planOfEachHead(context.runtime, plan, repeated.shape)
     try {
-      expectSameBits(
-        await runOnce(context, repeated, {}, { plan: own ?? plan }),
-        attended,
-        'the run with repeated keys',
-      )
+      const actual = await runOnce(context, repeated, {}, { plan: own ?? plan })
+      // Few rows that share their keys may be another kernel on a GPU than one row, and add in another order.
+      const oneKernel = context.runtime.software || context.method.factory.definition.capabilities.queryLength !== 'one'
+      const compare = oneKernel ? expectSameBits : expectSameSums
+      compare(actual, attended, 'the run with repeated keys')
     } finally {
       own?.dispose()
     }
@@ -531,6 +533,20 @@ function expectSameRows(
     throw new Error(`${what}: row ${row} of [batch, head, query] does not read it, but its output changed`)
   }
   if (compared === 0) throw new Error(`${what}: no row was left to compare`)
+}
+
+/** The same keys, and sums of float32 in any order. */
+function expectSameSums(actual: Attended, expected: Attended, what: string): void {
+  expectSameBits({ ...expected, mask: actual.mask }, expected, what)
+  for (const field of ['out', 'lse'] as const) {
+    const [a, b] = [actual[field]!, expected[field]!]
+    if (a.length !== b.length) throw new Error(`${what}: ${field} has ${a.length} elements, expected ${b.length}`)
+    const most = 2e-6 * b.reduce((largest, x) => (Math.abs(x) > largest ? Math.abs(x) : largest), 0) // some 30 roundings of 6e-8
+    for (let i = 0; i < b.length; i++) {
+      if (Object.is(a[i], b[i]) || Math.abs(a[i]! - b[i]!) <= most) continue
+      throw new Error(`${what}: element ${i} of ${field} is ${a[i]}, expected ${b[i]} within ${most}`)
+    }
+  }
 }
 
 export function expectSameBits(actual: Attended, expected: Attended, what: string): void {
