@@ -541,7 +541,7 @@ function expectSameSums(actual: Attended, expected: Attended, what: string): voi
   for (const field of ['out', 'lse'] as const) {
     const [a, b] = [actual[field]!, expected[field]!]
     if (a.length !== b.length) throw new Error(`${what}: ${field} has ${a.length} elements, expected ${b.length}`)
-    const most = 2e-6 * b.reduce((largest, x) => (Math.abs(x) > largest ? Math.abs(x) : largest), 0) // some 30 roundings of 6e-8
+    const most = 2e-6 * b.reduce((largest, x) => Math.max(largest, Math.abs(x)), 0) // some 30 roundings of 6e-8
     for (let i = 0; i < b.length; i++) {
       if (Object.is(a[i], b[i]) || Math.abs(a[i]! - b[i]!) <= most) continue
       throw new Error(`${what}: element ${i} of ${field} is ${a[i]}, expected ${b[i]} within ${most}`)
