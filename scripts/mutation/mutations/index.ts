@@ -1,5 +1,6 @@
 import type { Mutation } from '../mutation.js'
 import { attention } from './attention.js'
+import { carriedState } from './carried-state.js'
 import { estimates } from './estimates.js'
 import { generation } from './generation.js'
 import { matrixKernel } from './matrix.js'
@@ -9,6 +10,7 @@ import { plans } from './plans.js'
 import { runtime } from './runtime.js'
 import { selections } from './selections.js'
 import { tuning } from './tuning.js'
+import { vision } from './vision.js'
 
 /** Every mutation, by what it breaks. */
 export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
@@ -22,6 +24,8 @@ export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
   generation,
   runtime,
   tuning,
+  'carried state': carriedState,
+  vision,
 }
 
 export const allMutations: readonly Mutation[] = Object.values(mutations).flat()
