@@ -41,6 +41,8 @@ describe('a step cache', () => {
     // Changes of 1/4 of the step before: sums 1/4, 1/2, then 3/4 is not below, and so on.
     const signals = Array.from({ length: 9 }, (_, i) => 1.25 ** i)
     expect(await evaluatedSteps(signals, { threshold: 0.7 })).toEqual([0, 3, 6, 8])
+    // There and back is two changes, 1/4 and 1/5, though nothing is left of them.
+    expect(await evaluatedSteps([1, 1.25, 1, 1.25, 1, 1.25, 1], { threshold: 0.6 })).toEqual([0, 3, 6])
     // Not below: a sum that equals the threshold is evaluated.
     expect(await evaluatedSteps([1, 1.5, 1.5, 1.5], { threshold: 0.5 })).toEqual([0, 1, 3])
     // From −1 to 1 is a change of 2, and one from zeros is endless.
