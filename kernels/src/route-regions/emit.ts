@@ -52,7 +52,7 @@ ${uniformStruct('Uniforms', routeRegionsUniforms)}
 
 var<workgroup> query: array<vec4<f32>, ${MAX_HEAD_DIM / 4}>;
 var<workgroup> affinity: array<f32, ${MAX_REGIONS}>;
-var<workgroup> keys: array<u32, ${MAX_REGIONS}>;
+var<workgroup> keys: array<vec4<u32>, ${MAX_REGIONS / 4}>; // 0 behind the last region: below every key
 var<workgroup> bits: array<atomic<u32>, ${MAX_REGIONS / 32}>;
 
 ${workgroupNumberFunction}
@@ -67,6 +67,11 @@ fn weight_of(region: u32) -> f32 {
     select(u.last_row_weight, u.corner_weight, last_column),
     last_row,
   );
+}
+
+fn key_of(c: u32) -> u32 {
+  if (c >= u.regions) { return 0u; }
+  return sort_key(bitcast<u32>(affinity[c] * weight_of(c)));
 }
 
 @compute @workgroup_size(${INVOCATIONS})
@@ -91,14 +96,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       affinity[c] += sum;
     }
   }
-  for (var c = local; c < u.regions; c += ${INVOCATIONS}u) { keys[c] = sort_key(bitcast<u32>(affinity[c] * weight_of(c))); }
+  workgroupBarrier();
+  let quads = (u.regions + 3u) / 4u;
+  for (var i = local; i < quads; i += ${INVOCATIONS}u) {
+    keys[i] = vec4<u32>(key_of(4u * i), key_of(4u * i + 1u), key_of(4u * i + 2u), key_of(4u * i + 3u));
+  }
   workgroupBarrier();
   for (var c = local; c < u.regions; c += ${INVOCATIONS}u) {
-    let key = keys[c];
-    var before = 0u;
-    for (var other = 0u; other < u.regions; other++) {
-      before += u32(keys[other] > key || (keys[other] == key && other < c));
+    let key = keys[c / 4u][c % 4u];
+    var counts = vec4<u32>();
+    for (var i = 0u; i < quads; i++) {
+      // An equal key of a lower index comes before this one too: there it must exceed one less.
+      let lower = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(c);
+      counts += select(vec4<u32>(), vec4<u32>(1u), keys[i] > select(vec4<u32>(key), vec4<u32>(key - 1u), lower));
     }
+    let before = counts.x + counts.y + counts.z + counts.w;
     if (before < u.top_k) { atomicOr(&bits[c / 32u], 1u << (c % 32u)); }
   }
   workgroupBarrier();

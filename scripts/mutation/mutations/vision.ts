@@ -36,8 +36,8 @@ export const vision: readonly Mutation[] = [
     id: 'route-ties-to-last',
     mistake: 'Of regions with the same affinity the last ones win.',
     file: route,
-    find: '(keys[other] == key && other < c)',
-    replace: '(keys[other] == key && other > c)',
+    find: 'vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(c)',
+    replace: 'vec4<u32>(0u, 1u, 2u, 3u) > vec4<u32>(c)',
     caughtBy: { file: routeTest, name: 'ties go to the lower index' },
   },
   {
