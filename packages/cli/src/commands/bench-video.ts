@@ -18,11 +18,13 @@ import { loadSharp } from '../figures/plan-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'
+import { number } from './number.js'
 
 interface BenchVideoOptions {
   readonly case?: readonly string[]
   readonly size?: VideoSize
   readonly steps?: number
+  readonly guidance?: number
   readonly seeds?: number
   readonly dtype?: DType
   readonly out?: string
@@ -48,6 +50,7 @@ export function benchVideoCommand(output: (json: boolean) => Output): Command {
       new Option('--size <size>', 'of the videos (default: full, on a software adapter tiny)').choices(videoSizes),
     )
     .option('--steps <n>', "of denoising (default: the model's own, on a software adapter 2)", integer(1))
+    .option('--guidance <g>', "towards the scenes; 1: none (default: the model's own)", number)
     .option('--seeds <n>', 'videos of each method (default: 20, on a software adapter 1)', integer(1))
     .addOption(
       new Option('--dtype <dtype>', 'of attention (default: f16, on a software adapter f32)').choices(['f16', 'f32']),
@@ -77,8 +80,13 @@ async function benchVideo(options: BenchVideoOptions, out: Output, command: stri
   using runtime = await createRuntime({ onNotice: out.log })
   const usual = defaults[runtime.software ? 'software' : 'hardware']
   const source = await loadVideoModel({ signal, ...(options.model !== undefined && { from: options.model }) })
-  const { guidance, steps: modelSteps } = source.config.sampling
-  const { steps = usual.steps ?? modelSteps, seeds = usual.seeds, dtype = usual.dtype } = options
+  const { sampling } = source.config
+  const {
+    steps = usual.steps ?? sampling.steps,
+    guidance = sampling.guidance,
+    seeds = usual.seeds,
+    dtype = usual.dtype,
+  } = options
   const grid = gridOf(options.size ?? usual.size, source.config)
   const tokens = videoTokens(grid)
   const cases = await Promise.all((options.case ?? defaultCases()).map((each) => parseCase(each, tokens)))

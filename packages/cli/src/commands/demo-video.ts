@@ -14,7 +14,7 @@ import {
 } from '@sparse-attention/models'
 import { loadVideoModel } from '@sparse-attention/models/node'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { gridOf, type VideoSize, videoSizes } from '../demo/video/grids.js'
 import { videoMethods } from '../demo/video/methods.js'
@@ -28,6 +28,7 @@ import { findMethod } from '../registry.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'
+import { number } from './number.js'
 
 /** What `demo video --json` prints. */
 export interface DemoVideoReport {
@@ -258,12 +259,6 @@ function formatReport(report: DemoVideoReport): string {
       .join(', ')}`,
     `Videos: ${report.webp}, frames: ${report.png}`,
   ].join('\n')
-}
-
-function number(text: string): number {
-  const value = Number(text)
-  if (text.trim() !== '' && Number.isFinite(value)) return value
-  throw new InvalidArgumentError('It must be a number.')
 }
 
 function count(value: number): string {

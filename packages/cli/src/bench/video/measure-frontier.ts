@@ -6,7 +6,7 @@ import { mean, median } from '../../statistics.js'
 import type { FrontierCase } from './cases.js'
 
 export interface MeasureFrontierOptions {
-  readonly maker: VideoMaker
+  readonly maker: Pick<VideoMaker, 'make'>
   readonly cases: readonly FrontierCase[]
   readonly grid: VideoGrid
   readonly steps: number
