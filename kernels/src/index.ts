@@ -2,6 +2,7 @@ export {
   type AntidiagonalStatistics,
   antidiagonalStatistics,
 } from './antidiagonal-statistics/antidiagonal-statistics.js'
+export { type Band, type BandBlocks, bandBlocks } from './band-blocks/band-blocks.js'
 export { type BitmapToList, bitmapToList, type ListRows } from './bitmap-to-list/bitmap-to-list.js'
 export { type BlockPool, blockPool, type PoolMode } from './block-pool/block-pool.js'
 export { type BlockWeights, blockWeights } from './block-weights/block-weights.js'
@@ -45,6 +46,7 @@ export {
   regionRectangle,
   shiftedWindows,
 } from './grid-regions/regions.js'
+export { type HeadMasks, type HeadProfile, headProfile, type VideoTokens } from './head-profile/head-profile.js'
 export {
   type InversePermutation,
   inversePermutation,

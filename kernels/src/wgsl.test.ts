@@ -1,6 +1,7 @@
 import type { KernelSource } from '@sparse-attention/core'
 import { expect, test } from 'vitest'
 import { emitAntidiagonalStatistics } from './antidiagonal-statistics/emit.js'
+import { emitBandBlocks } from './band-blocks/emit.js'
 import { emitBitmapToList } from './bitmap-to-list/emit.js'
 import { emitBlockPool } from './block-pool/emit.js'
 import { emitBlockWeights } from './block-weights/emit.js'
@@ -15,6 +16,7 @@ import { emitRowItems } from './flash-attention/row-items.js'
 import { emitSubgroup } from './flash-attention/subgroup.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitRegionOrder, emitRegionSums } from './grid-regions/emit.js'
+import { emitHeadErrors, emitHeadOrders } from './head-profile/emit.js'
 import { emitInversePermutation } from './inverse-permutation/emit.js'
 import { emitNearestCentroid } from './k-means/emit.js'
 import { emitRoundCentroids } from './k-means/round-centroids.js'
@@ -101,6 +103,10 @@ test('kernels fit the default limits of WebGPU', () => {
     emitScatterRows(half),
     emitRowItems(),
     emitRoundCentroids(64),
+    emitBandBlocks(),
+    emitHeadOrders(),
+    emitHeadErrors(half),
+    emitHeadErrors({ headDim: 256, dtype: 'f32' }),
     emitRowStatistics(),
     emitUnionPlans(),
     emitSlashTiles(),
