@@ -114,13 +114,13 @@ let computed = workgroupUniformLoad(&compute);
 if (computed == 0u) { continue; }`
 
   const tileBody = `\
-${votes ? `${votes.enter('block')}\nif (tile == span_start) { max_before = row_max; }\n` : ''}${stageTiles(options, workgroupSize)}${partial ? partialScores : ''}
+${votes ? `${votes.enter('block')}\n` : ''}${stageTiles(options, workgroupSize)}${partial ? partialScores : ''}
 // Keys of the tile that this row sees.
 let visible = ${walk.visible};${skip ? vote : ''}
 // Online softmax (Milakov and Gimelshein 2018), ${step} keys a step. Past the last visible key the lanes repeat
 // it with weight 0: no row reads what it must not see, whatever lies there.
 for (var j = 0u; j < visible; j += ${step}u) {
-  ${indent(stepScores, 2)}${votes ? `\n  ${votes.cast('block', 'top - max_before > u.vote_threshold')}` : ''}
+  ${indent(stepScores, 2)}${votes ? `\n  ${votes.cast('block', 'top - row_max > u.vote_threshold')}` : ''}
   if (top > row_max) {
     // The difference may overflow on huge logits; any number below −126 gives the same 0.
     let rescale = exp2(max(row_max - top, -1000.0));
@@ -193,7 +193,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   for (var d = 0u; d < SLICE_VEC4; d++) { query[d] *= u.scale; }
   var acc: array<vec4<f32>, SLICE_VEC4>;
   var row_max = ${LOWEST};
-  var row_sum = 0.0;${votes ? `\n  ${indent(votes.start, 2)}\n  var max_before = row_max; // this block` : ''}
+  var row_sum = 0.0;${votes ? `\n  ${indent(votes.start, 2)}` : ''}
 ${
   skip
     ? `

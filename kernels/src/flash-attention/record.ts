@@ -59,7 +59,7 @@ export interface Skip {
 
 /** What a kernel with `votes` writes and decides by. */
 export interface BlockVotes {
-  /** Base 2, in the unit of scaled scores: a block whose largest score is so far below a row's maximum matters little to it. */
+  /** Base 2, in the unit of scaled scores, at most 0: a block whose largest score is so far below a row's maximum matters little to it. */
   readonly threshold: number
   /** u32, as the plan's bitmap: gets the bits of needed blocks, on top of those that it has. */
   readonly needed: BufferSlice

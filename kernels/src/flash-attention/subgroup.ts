@@ -69,7 +69,7 @@ export function emitSubgroup(
     .join('\n')
 
   const rescale = (r: number) => `\
-let top${r} = ${keys.slice(1).reduce((max, j) => `max(${max}, ${score(j, r)})`, score(0, r))};${votes ? `\n${votes.cast('block', `j < visible${r} && top${r} - max_before${r} > u.vote_threshold`)}` : ''}
+let top${r} = ${keys.slice(1).reduce((max, j) => `max(${max}, ${score(j, r)})`, score(0, r))};${votes ? `\n${votes.cast('block', `j < visible${r} && top${r} - row_max${r} > u.vote_threshold`)}` : ''}
 if (top${r} > row_max${r}) {
   // The difference may overflow on huge logits; any number below −126 gives the same 0.
   let rescale = exp2(max(row_max${r} - top${r}, -1000.0));
@@ -96,9 +96,7 @@ row_sum${r} += ${keys.map((j) => `p${j}_${r}`).join(' + ')};`
       })
       .join('\n')
 
-  const enterTile = votes
-    ? `${votes.enter('block')}\nif (tile == span_start) { ${rows.map((r) => `max_before${r} = row_max${r};`).join(' ')} }\n`
-    : ''
+  const enterTile = votes ? `${votes.enter('block')}\n` : ''
   const tileBody = `\
 ${enterTile}${stageTiles(options, workgroupSize)}
 // Keys of the tile that each of the lane's rows sees: the later the row, the more.
@@ -144,7 +142,7 @@ if (row${r} < end_row) {
 ${vectors.map((d) => `q${r}_${d} *= u.scale;`).join(' ')}
 ${vectors.map((d) => `var acc${r}_${d} = vec4<f32>();`).join(' ')}
 var row_max${r} = ${LOWEST};
-var row_sum${r} = 0.0;${votes ? ` var max_before${r} = row_max${r}; // this block` : ''}`
+var row_sum${r} = 0.0;`
 
   const writeRow = (r: number) => `\
 if (row${r} < end_row) {

@@ -13,7 +13,7 @@ export const flashAttentionUniforms = {
 
 /** Uniforms of kernels with `votes`. */
 export const voteUniforms = {
-  /** A block is needed when the largest score of some row exceeds that row's maximum before it plus this. Base 2. */
+  /** A block is needed when the largest score of some row exceeds that row's maximum before it plus this. Base 2, at most 0. */
   vote_threshold: 'f32',
   /** 0: nobody asked for votes. */
   vote: 'u32',

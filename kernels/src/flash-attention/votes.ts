@@ -3,7 +3,8 @@ import type { FlashAttentionOptions } from './options.js'
 /**
  * Statements by which rows vote on the blocks of a block plan, as LiteAttention does (arXiv 2511.11062, Algorithm 2): a block is
  * needed when some row's largest score in it comes within a threshold of that row's maximum over the blocks before it. A
- * row's first block is always needed. Only bits are set, so that any number of workgroups may share a word, in any order.
+ * row's first block is always needed. At a threshold of at most 0 that is so as soon as some keys of the block come within it of
+ * the maximum over all keys before them: keys that raise the maximum are themselves above it. Only bits are set, so that any number of workgroups may share a word, in any order.
  */
 export interface Votes {
   /** Module scope. */

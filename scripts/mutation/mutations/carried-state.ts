@@ -58,11 +58,11 @@ export const carriedState: readonly Mutation[] = [
     caughtBy: { file: `${flash}/votes.gpu.test.ts`, name: 'query blocks of 64 vote as float64 does' },
   },
   {
-    id: 'votes-running-maximum',
-    mistake: 'A block is compared with a maximum that it has itself raised.',
-    file: `${flash}/portable.ts`,
-    find: "'top - max_before > u.vote_threshold'",
-    replace: "'top - row_max > u.vote_threshold'",
+    id: 'votes-natural-threshold',
+    mistake: 'The threshold is taken in natural logarithm.',
+    file: `${flash}/record.ts`,
+    find: 'vote_threshold: votes?.threshold ?? 0,',
+    replace: 'vote_threshold: (votes?.threshold ?? 0) * Math.LOG2E,',
     caughtBy: { file: `${flash}/votes.gpu.test.ts`, name: 'query blocks of 64 vote as float64 does' },
   },
   {
@@ -74,11 +74,11 @@ export const carriedState: readonly Mutation[] = [
     caughtBy: { file: `${flash}/votes.gpu.test.ts`, name: 'query blocks of 64 vote as float64 does' },
   },
   {
-    id: 'votes-matrix-first-tile',
-    mistake: 'On matrices a block is compared with a maximum that its first tile is part of.',
+    id: 'votes-matrix-reference',
+    mistake: 'On matrices scores are compared with the reference of the softmax, which lags behind the maximum.',
     file: `${flash}/matrix/emit.ts`,
-    find: 'if (now.tile % VOTE_KEYS == 0u) { top_before = row_top; }',
-    replace: 'if (now.tile % VOTE_KEYS == 0u) { top_before = max(row_top, top); }',
+    find: '(top - row_top) * scale > u.vote_threshold',
+    replace: '(top - reference) * scale > u.vote_threshold',
     caughtBy: { file: `${flash}/votes-emulated.test.ts`, name: 'pieces of rows vote as float64 does' },
   },
   {

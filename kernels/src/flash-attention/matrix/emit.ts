@@ -150,8 +150,7 @@ fn main(
     votes
       ? `
   ${indent(votes.start, 2)}
-  var row_top = unseen; // largest score, not scaled
-  var top_before = unseen; // this block`
+  var row_top = unseen; // largest score, not scaled`
       : ''
   }
 
@@ -176,8 +175,7 @@ fn main(
     if (u.vote != 0u) {
       let block = now.tile / VOTE_KEYS;
       ${indent(votes.enter('block'), 6)}
-      if (now.tile % VOTE_KEYS == 0u) { top_before = row_top; }
-      ${votes.cast('block', 'seen > 0u && (top - top_before) * scale > u.vote_threshold')}
+      ${votes.cast('block', 'seen > 0u && (top - row_top) * scale > u.vote_threshold')}
       row_top = max(row_top, top);
     }`
         : ''
