@@ -1,6 +1,7 @@
 import type { Mutation } from '../mutation.js'
 import { attention } from './attention.js'
 import { carriedState } from './carried-state.js'
+import { decoding } from './decode.js'
 import { estimates } from './estimates.js'
 import { generation } from './generation.js'
 import { matrixKernel } from './matrix.js'
@@ -10,6 +11,7 @@ import { plans } from './plans.js'
 import { runtime } from './runtime.js'
 import { selections } from './selections.js'
 import { tuning } from './tuning.js'
+import { videos } from './video.js'
 import { vision } from './vision.js'
 
 /** Every mutation, by what it breaks. */
@@ -21,11 +23,13 @@ export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
   selections,
   plans,
   methods,
+  decoding,
   generation,
   runtime,
   tuning,
   'carried state': carriedState,
   vision,
+  videos,
 }
 
 export const allMutations: readonly Mutation[] = Object.values(mutations).flat()

@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: what is looked for stands in template literals
 import type { Mutation } from '../mutation.js'
 
 const core = 'packages/core/src'
@@ -68,5 +69,21 @@ export const runtime: readonly Mutation[] = [
     find: 'from += index[axis]! * strides[axis]!',
     replace: 'from += index[axis]! * shape[axis]!',
     caughtBy: { file: `${core}/runtime.gpu.test.ts`, name: 'f32 views are read in the order of their shape' },
+  },
+  {
+    id: 'bind-group-of-another-place',
+    mistake: 'A bind group is kept for a buffer, wherever in it the binding begins.',
+    file: `${core}/bind-groups.ts`,
+    find: '},${offsetBytes},${sizeBytes}`',
+    replace: '},${sizeBytes}`',
+    caughtBy: { file: `${core}/bind-groups.test.ts`, name: 'another layout, buffer, order, offset or size' },
+  },
+  {
+    id: 'bind-groups-of-dropped-buffers',
+    mistake: 'A bind group is kept when one of its buffers has been collected.',
+    file: `${core}/bind-groups.ts`,
+    find: 'this.#collected.register(buffer, number)',
+    replace: '',
+    caughtBy: { file: `${core}/bind-groups.test.ts`, name: 'lets go of a group when nobody else holds' },
   },
 ]

@@ -156,9 +156,12 @@ describe('paged KV cache', () => {
   test.each([0, 1, 16, 20, 33])(
     'cut to %i tokens and appended to, it is one that never held the rest',
     async (length) => {
-      using cache = await make()
+      using pool = await pagePool(runtime, { ...shape, pages: 8 })
+      using cache = await pagedKVCache(runtime, { pool, batch: 2, capacity: 100 })
       append(cache, tokens([1, 2], 0, 40))
+      expect(pool.freePages).toBe(2)
       cache.truncate(length)
+      expect(pool.freePages).toBe(8 - 2 * Math.ceil(length / pageSize))
       expect((await contents(cache, 1)).length).toBe(length)
       const rest = 50 - length
       append(cache, tokens([7, 8], length, rest))
@@ -235,7 +238,12 @@ describe('paged KV cache', () => {
     const refused = expect.objectContaining({ code: 'LIMIT_EXCEEDED', where: 'pages' })
     expect(() => b.append(encoder, k, v)).toThrow(refused)
     expect([b.length, pool.freePages]).toEqual([0, 1])
-    // A copy of a shared page needs one, too.
+    // A copy of a shared page needs one, too: two sequences need two, and the first takes none where there is one.
+    using both = fork(a, [0, 0])
+    const each = tokens([3, 4], 20, 1)
+    expect(() => both.append(encoder, each.k, each.v)).toThrow(refused)
+    expect(pool.freePages).toBe(1)
+    both.dispose()
     using forked = fork(a)
     append(b, tokens([2], 0, 16))
     const one = tokens([3], 20, 1)
