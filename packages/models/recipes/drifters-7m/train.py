@@ -209,7 +209,7 @@ class Trainer:
         start = saved = shown = time.time()
         stage, spent, sums, seen, broken = 0, [0.0] * len(GRIDS), {}, [0] * len(GRIDS), 0
         while True:
-            share = agree((time.time() - start) / (end - start))
+            share = agree((time.time() - start) / (end - start) if end > start else 1.0)
             if share >= 1:
                 break
             if share >= curriculum[stage][0]:
