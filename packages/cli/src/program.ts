@@ -7,6 +7,7 @@ import { demoGenerateCommand } from './commands/demo-generate.js'
 import { demoPrefillCommand } from './commands/demo-prefill.js'
 import { demoTasksCommand } from './commands/demo-tasks.js'
 import { demoVideoCommand } from './commands/demo-video.js'
+import { demoVisionCommand } from './commands/demo-vision.js'
 import { doctorCommand } from './commands/doctor.js'
 import { methodsCommand } from './commands/methods.js'
 import { tuneCommand } from './commands/tune.js'
@@ -39,6 +40,7 @@ export function createProgram(terminal: Terminal): Command {
     demoGenerateCommand,
     demoDecodeCommand,
     demoVideoCommand,
+    demoVisionCommand,
   ])
     demo.addCommand(command(output))
   for (const command of [doctorCommand, methodsCommand, attendCommand, compareCommand, benchCommand, tuneCommand])

@@ -57,7 +57,7 @@ describe('parseImageClassifierConfig', () => {
     ['image_std', [0.2, 0, 0.2]],
     ['classes', []],
     ['classes', ['cat', '']],
-    ['stages', [null], 'blocks'],
+    ['stages', [null], 'grid'],
     ['stages', [{ ...stage, grid: [40] }], 'grid'],
     ['stages', [{ ...stage, regions: 41 }], 'regions'],
     ['stages', [{ ...stage, top_k: null }], 'top_k'],

@@ -1,0 +1,173 @@
+import { performance } from 'node:perf_hooks'
+import {
+  type ConfiguredMethod,
+  countPairs,
+  type MethodFactory,
+  type OptionValue,
+  type Runtime,
+  recall,
+} from '@sparse-attention/core'
+import { dense } from '@sparse-attention/kernels'
+import { type ClassifierStage, type ImageClassifier, stageOfLayer } from '@sparse-attention/models'
+import { type AttentionEvent, AttentionModel, type Ort } from '@sparse-attention/onnxruntime'
+import { median } from '../../statistics.js'
+import { type Coverage, coverage, exactAttention, keptByRegion, type Regions, routingOrder } from './regions.js'
+
+/** One attention of the model in one run. */
+export interface ClassifiedLayer {
+  readonly layer: number
+  readonly stage: ClassifierStage
+  readonly method: string
+  readonly options: Readonly<Record<string, OptionValue>>
+  /** What ran. */
+  readonly path: 'sparse' | 'dense'
+  /** Kept query–key pairs ÷ all, over the heads. */
+  readonly density: number
+  /** Softmax mass that the plan keeps, against exact attention on the same q and k. */
+  readonly recall: number
+  /** Planning and attention, the GPU idle before and after. */
+  readonly attentionMs: number
+  /** [R, R]: share of the pairs of two regions that is computed. */
+  readonly kept: Float64Array
+  /** [R, R]: share of a region's mass that another gets from exact attention. */
+  readonly mass: Float64Array
+  readonly coverage: Coverage
+}
+
+export interface Classification {
+  /** One for each class. */
+  readonly logits: Float32Array
+  /** The whole model, logits on the CPU at the end. */
+  readonly modelMs: number
+  readonly attentionMs: number
+  readonly layers: readonly ClassifiedLayer[]
+}
+
+export interface ClassifyOptions {
+  readonly runtime: Runtime
+  readonly ort: Ort
+  readonly classifier: ImageClassifier
+  /** f32 [3, imageSize, imageSize] */
+  readonly pixels: Float32Array<ArrayBuffer>
+  /** What takes the place of routed attention. */
+  readonly method: (stage: ClassifierStage) => ConfiguredMethod
+  /** Regions a side by which attention is looked at. */
+  readonly side: number
+  /** Runs whose median is `modelMs`. 0: the one in which attention is timed, with the GPU idle around each. */
+  readonly timedRuns: number
+  readonly signal: AbortSignal
+  /** After each of `classifySteps`. */
+  readonly onStep: (label: string) => void
+}
+
+/** Steps of `classify`, for a progress bar. */
+export function classifySteps(timedRuns: number): number {
+  return 2 * (timedRuns + 2) + 1
+}
+
+/** One object, so that it is compiled once. */
+const exact: ConfiguredMethod = dense()
+
+/** The method with its budgets: for bi-level routing those that the stage was trained with, else for its length. */
+export function methodFor(
+  factory: MethodFactory,
+  { routing, grid: [height, width] }: ClassifierStage,
+  given: Readonly<Record<string, OptionValue>>,
+): ConfiguredMethod {
+  if (!routing) return exact
+  const trained = factory.definition.id === 'bilevel-routing' ? { ...routing } : {}
+  return factory({ ...factory.definition.scaled(height * width), ...trained, ...given })
+}
+
+/** Classifies the picture with dense attention, then with the method, in one loaded model. */
+export async function classify(
+  options: ClassifyOptions,
+): Promise<readonly [dense: Classification, ours: Classification]> {
+  const { runtime, ort, classifier, signal, onStep } = options
+  const methods = new Map(classifier.config.stages.map((stage) => [stage, options.method(stage)]))
+  const model = await AttentionModel.load(runtime, ort, classifier.model, {
+    attention: ({ layer }) => methods.get(stageOfLayer(classifier.config, layer))!,
+    signal,
+  })
+  try {
+    onStep('load')
+    const run = new Run(model, options)
+    return [await run.measure(exact), await run.measure(undefined)]
+  } finally {
+    await model.dispose()
+  }
+}
+
+class Run {
+  constructor(
+    private readonly model: AttentionModel,
+    private readonly options: ClassifyOptions,
+  ) {}
+
+  /** @param method in place of those that the model was loaded with */
+  async measure(method: ConfiguredMethod | undefined): Promise<Classification> {
+    const { timedRuns, onStep } = this.options
+    const label = method ? 'dense' : 'sparse'
+    // First, so that it warms up what is timed: looking in between lets a GPU's clock drop.
+    const layers: ClassifiedLayer[] = []
+    const { logits } = await this.#once(method, async (event) => void layers.push(await this.#look(event, method)))
+    onStep(`${label}: look at attention`)
+    const times: number[] = []
+    for (let i = 0; i < timedRuns; i++) {
+      times.push((await this.#once(method)).milliseconds)
+      onStep(`${label}: run ${i + 1}`)
+    }
+    const attentionMs = new Map<number, number>()
+    const { milliseconds } = await this.#once(
+      method,
+      async (event) => void attentionMs.set(event.node.layer, event.attentionMs),
+    )
+    onStep(`${label}: time attention`)
+    return {
+      logits,
+      modelMs: timedRuns > 0 ? median(times) : milliseconds,
+      attentionMs: [...attentionMs.values()].reduce((sum, each) => sum + each, 0),
+      layers: layers.map((layer) => ({ ...layer, attentionMs: attentionMs.get(layer.layer) ?? 0 })),
+    }
+  }
+
+  async #once(method: ConfiguredMethod | undefined, onAttention?: (event: AttentionEvent) => Promise<void>) {
+    const { classifier, ort, pixels, signal } = this.options
+    const { imageSize } = classifier.config
+    const feeds = { pixel_values: new ort.Tensor('float32', pixels, [1, 3, imageSize, imageSize]) }
+    const start = performance.now()
+    const { logits } = await this.model.run(feeds, {
+      context: ({ layer }) => ({ grid: stageOfLayer(classifier.config, layer).grid }),
+      ...(method && { attention: method }),
+      ...(onAttention && { onAttention }),
+      signal,
+    })
+    return { logits: (await logits!.getData()) as Float32Array, milliseconds: performance.now() - start }
+  }
+
+  async #look(event: AttentionEvent, given: ConfiguredMethod | undefined): Promise<ClassifiedLayer> {
+    const { runtime, classifier, side } = this.options
+    const { node, plan } = event
+    const stage = stageOfLayer(classifier.config, node.layer)
+    const regions: Regions = { grid: stage.grid, side: Math.min(side, ...stage.grid) }
+    const [q, k] = await Promise.all([runtime.read(event.q), runtime.read(event.k)])
+    const headDim = event.q.shape[3]!
+    const scored = { q, k, heads: node.queryHeads, headDim, scale: node.scale ?? headDim ** -0.5 }
+    const { mass, lse } = exactAttention(scored, regions)
+    const hostPlan = await plan.read()
+    const { kept, visible } = countPairs(hostPlan)
+    return {
+      layer: node.layer,
+      stage,
+      method: event.method,
+      options: (given ?? this.options.method(stage)).options,
+      path: plan.path,
+      density: kept / visible,
+      recall: plan.path === 'dense' ? 1 : recall(await runtime.read(event.lse), lse),
+      attentionMs: 0,
+      kept: keptByRegion(hostPlan, regions),
+      mass,
+      coverage: coverage(mass, routingOrder(scored, regions)),
+    }
+  }
+}
