@@ -42,7 +42,7 @@ export function emitRouteRegions(): KernelSource {
 // q_sums f32 [B, Hq, regions, D], k_sums f32 [B, Hkv, regions, D]; plan u32 [B, Hq, regions, words], a bit a region.
 //
 // One workgroup of ${INVOCATIONS} for a region and the heads that route together. An invocation adds up the affinities of every
-// ${INVOCATIONS}th region, then counts for each of them how many come before it.
+// ${INVOCATIONS}th region. No sort: affinities become u32 keys of the same order, and the key at the cut is found four bits a step.
 ${uniformStruct('Uniforms', routeRegionsUniforms)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -52,7 +52,8 @@ ${uniformStruct('Uniforms', routeRegionsUniforms)}
 
 var<workgroup> query: array<vec4<f32>, ${MAX_HEAD_DIM / 4}>;
 var<workgroup> affinity: array<f32, ${MAX_REGIONS}>;
-var<workgroup> keys: array<vec4<u32>, ${MAX_REGIONS / 4}>; // 0 behind the last region: below every key
+var<workgroup> keys: array<u32, ${MAX_REGIONS}>;
+var<workgroup> bins: array<atomic<u32>, 128>; // keys with each value of each of their eight digits
 var<workgroup> bits: array<atomic<u32>, ${MAX_REGIONS / 32}>;
 
 ${workgroupNumberFunction}
@@ -69,11 +70,6 @@ fn weight_of(region: u32) -> f32 {
   );
 }
 
-fn key_of(c: u32) -> u32 {
-  if (c >= u.regions) { return 0u; }
-  return sort_key(bitcast<u32>(affinity[c] * weight_of(c)));
-}
-
 @compute @workgroup_size(${INVOCATIONS})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let number = workgroup_number(workgroup);
@@ -82,7 +78,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   // The first head, counted over the batch too.
   let first_head = number / u.regions * u.heads_together;
 
-  if (local < ${MAX_REGIONS / 32}u) { atomicStore(&bits[local], 0u); }
   for (var c = local; c < u.regions; c += ${INVOCATIONS}u) { affinity[c] = 0.0; }
   for (var head = first_head; head < first_head + u.heads_together; head++) {
     workgroupBarrier();
@@ -96,22 +91,35 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       affinity[c] += sum;
     }
   }
-  workgroupBarrier();
-  let quads = (u.regions + 3u) / 4u;
-  for (var i = local; i < quads; i += ${INVOCATIONS}u) {
-    keys[i] = vec4<u32>(key_of(4u * i), key_of(4u * i + 1u), key_of(4u * i + 2u), key_of(4u * i + 3u));
-  }
-  workgroupBarrier();
-  for (var c = local; c < u.regions; c += ${INVOCATIONS}u) {
-    let key = keys[c / 4u][c % 4u];
-    var counts = vec4<u32>();
-    for (var i = 0u; i < quads; i++) {
-      // An equal key of a lower index comes before this one too: there it must exceed one less.
-      let lower = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(c);
-      counts += select(vec4<u32>(), vec4<u32>(1u), keys[i] > select(vec4<u32>(key), vec4<u32>(key - 1u), lower));
+  for (var c = local; c < u.regions; c += ${INVOCATIONS}u) { keys[c] = sort_key(bitcast<u32>(affinity[c] * weight_of(c))); }
+
+  // The top_k-th largest key, digit by digit from the top, and how many of those that equal it are wanted.
+  var cut = 0u;
+  var wanted = min(u.top_k, u.regions);
+  for (var step = 0u; step < 8u; step++) {
+    let shift = 28u - 4u * step;
+    let known = select(0xffffffffu << (shift + 4u), 0u, step == 0u);
+    for (var c = local; c < u.regions; c += ${INVOCATIONS}u) {
+      if ((keys[c] & known) == cut) { atomicAdd(&bins[16u * step + ((keys[c] >> shift) & 15u)], 1u); }
     }
-    let before = counts.x + counts.y + counts.z + counts.w;
-    if (before < u.top_k) { atomicOr(&bits[c / 32u], 1u << (c % 32u)); }
+    workgroupBarrier();
+    var digit = 15u;
+    for (; digit > 0u; digit--) {
+      let count = atomicLoad(&bins[16u * step + digit]);
+      if (count >= wanted) { break; }
+      wanted -= count;
+    }
+    cut |= digit << shift;
+  }
+
+  for (var c = local; c < u.regions; c += ${INVOCATIONS}u) {
+    var kept = keys[c] > cut;
+    if (keys[c] == cut) {
+      var ties_before = 0u;
+      for (var other = 0u; other < c; other++) { ties_before += u32(keys[other] == cut); }
+      kept = ties_before < wanted;
+    }
+    if (kept) { atomicOr(&bits[c / 32u], 1u << (c % 32u)); }
   }
   workgroupBarrier();
   for (var item = local; item < u.heads_together * u.words; item += ${INVOCATIONS}u) {
@@ -125,6 +133,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     code,
     bindings: ['uniform', 'read', 'read', 'read_write'],
     workgroupSize: INVOCATIONS,
-    workgroupBytes: MAX_HEAD_DIM * 4 + MAX_REGIONS * 8 + MAX_REGIONS / 8,
+    workgroupBytes: MAX_HEAD_DIM * 4 + MAX_REGIONS * 8 + 512 + MAX_REGIONS / 8,
   }
 }

@@ -37,7 +37,7 @@ export type RouteRegions = (
  * The k regions that each region attends to: affinities of region means and the top k of each row, in one dispatch (BiFormer,
  * arXiv 2303.08810, §3.2). Ties go to the lower index, and NaN counts as −∞. Affinities never reach memory.
  *
- * Cost: 2 · B · Hq · R² · D operations and R³ comparisons for R regions, every B · Hq / headsTogether; the sums and the bitmap once.
+ * Cost, for R regions: 2 · B · Hq · R² · D operations, and 20 for each pair of regions that is ranked; the sums and the bitmap once.
  *
  * @throws INVALID_ARGUMENT, BUFFER_TOO_SMALL from the returned function
  */
@@ -55,7 +55,7 @@ export async function routeRegions(runtime: Runtime, { headDim }: { readonly hea
     checkWords('kSums', kSums, batch * kvHeads * count * headDim)
     checkWords('bitmap', bitmap, batch * queryHeads * count * words)
     const total = ((batch * queryHeads) / headsTogether) * count
-    const operations = 2 * count * headDim * headsTogether + 3 * count * count
+    const operations = 2 * count * headDim * headsTogether + 20 * count
     const bytes = 4 * batch * count * ((queryHeads + kvHeads) * headDim + queryHeads * words)
     return workgroupRanges(total, operations, runtime.work.operationsPerDispatch).map((range) => ({
       kernel,

@@ -36,8 +36,8 @@ export const vision: readonly Mutation[] = [
     id: 'route-ties-to-last',
     mistake: 'Of regions with the same affinity the last ones win.',
     file: route,
-    find: 'vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(c)',
-    replace: 'vec4<u32>(0u, 1u, 2u, 3u) > vec4<u32>(c)',
+    find: 'var other = 0u; other < c; other++',
+    replace: 'var other = c + 1u; other < u.regions; other++',
     caughtBy: { file: routeTest, name: 'ties go to the lower index' },
   },
   {
