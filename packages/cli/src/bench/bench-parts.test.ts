@@ -166,7 +166,7 @@ describe('the device', () => {
     }
   })
 
-  it('times all passes of all encoders together', async () => {
+  it('times all encoders together', async () => {
     using timer = await GpuTimer.for(runtime)
     if (!timer) return expect(runtime.device.features.has('timestamp-query')).toBe(false)
     using source = runtime.tensor('f32', [2 ** 16])
