@@ -9,6 +9,7 @@ export { type BlockWeights, blockWeights } from './block-weights/block-weights.j
 export { type CarriedBlocks, carriedBlocks, type ForcedTokens } from './carried-blocks/carried-blocks.js'
 export { type ColumnSums, columnSums } from './column-sums/column-sums.js'
 export { contiguousKVCache } from './contiguous-kv-cache/contiguous-kv-cache.js'
+export { type ConvertElements, convertElements } from './convert-elements/convert-elements.js'
 export { type CountingSort, countingSort, type SortedRows } from './counting-sort/counting-sort.js'
 export { dense } from './dense/method.js'
 export { type DiagonalSums, diagonalSums } from './diagonal-sums/diagonal-sums.js'

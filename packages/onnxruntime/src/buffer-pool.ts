@@ -5,10 +5,10 @@ export class BufferPool {
   readonly #free: OwnedTensor[] = []
   readonly #taken = new Map<GPUBuffer, OwnedTensor>()
 
-  /** @param keep free buffers to keep: what one attention takes, and the output of the one before */
+  /** @param keep free buffers to keep: what one attention takes, conversions included, and the output of the one before */
   constructor(
     private readonly runtime: Runtime,
-    private readonly keep: number = 6,
+    private readonly keep: number = 10,
   ) {}
 
   /**

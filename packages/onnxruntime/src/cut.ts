@@ -1,11 +1,9 @@
-import type { DType } from '@sparse-attention/core'
 import type { FoundAttention, Layouts } from './attention-node.js'
 import { cannotCut } from './errors.js'
 import { type Graph, innerNodes } from './graph.js'
-import { DataType, makeNode, type NodeProto, type TensorProto } from './onnx.js'
+import { makeNode, type NodeProto, type TensorProto } from './onnx.js'
 import { type Rewritten, rewriteAttention } from './rewrite.js'
 import { replaceShape } from './shape-inputs.js'
-import { elementTypes } from './value-types.js'
 
 /** A part of the graph that onnxruntime-web runs as one session. */
 export interface Piece {
@@ -84,11 +82,10 @@ const shapeOps: ReadonlySet<string> = new Set([
  * Cuts a graph at the attentions given, as rarely as possible: attentions that do not depend on each other run between
  * the same two pieces, and values that are cheap to compute again are, rather than handed from piece to piece.
  *
- * @param dtype in which attentions compute, where it is not the file's: the pieces cast their inputs and outputs
  * @throws UNSUPPORTED naming a node that cannot be cut
  */
-export function cutGraph(graph: Graph, attentions: readonly FoundAttention[], dtype?: DType): Cut {
-  return new Cutter(graph, attentions, dtype).cut()
+export function cutGraph(graph: Graph, attentions: readonly FoundAttention[]): Cut {
+  return new Cutter(graph, attentions).cut()
 }
 
 class Cutter {
@@ -102,11 +99,7 @@ class Cutter {
   readonly #drafts: Draft[] = []
   readonly #lastUse = new Map<string, number>()
 
-  constructor(
-    graph: Graph,
-    attentions: readonly FoundAttention[],
-    private readonly dtype: DType | undefined,
-  ) {
+  constructor(graph: Graph, attentions: readonly FoundAttention[]) {
     this.#graph = graph
     this.#initializers = new Map(graph.initializers)
     this.#steps = this.#rewrite(attentions)
@@ -142,22 +135,18 @@ class Cutter {
     const taken = new Set(this.#initializers.keys())
     for (const value of this.#graph.inputs.keys()) taken.add(value)
     for (const { outputs } of this.#graph.nodes) for (const value of outputs) taken.add(value)
-    const types = this.dtype === undefined ? undefined : elementTypes(this.#graph)
     return this.#graph.nodes.flatMap((graphNode): Step[] => {
       const found = byNode.get(graphNode)
       if (absorbed.has(graphNode)) return []
       if (!found) return [{ node: graphNode.proto, inputs: graphNode.inputs, outputs: graphNode.outputs }]
       const rewritten: Rewritten = rewriteAttention(this.#graph, found, taken)
       for (const tensor of rewritten.initializers) this.#initializers.set(tensor.name, tensor)
-      const { layouts } = rewritten
-      const given = types?.get(found.args.query)
-      const { q, k, v, output, before, after } = castAround(found, rewritten, this.dtype, given, taken)
+      const { q, k, v, layouts } = rewritten
+      const { output } = found.args
       const attention = { found, q, k, v, output, layouts }
-      const asStep = (node: NodeProto): Step => ({ node, inputs: node.input, outputs: node.output })
       return [
-        ...[...rewritten.nodes, ...before].map(asStep),
+        ...rewritten.nodes.map((node) => ({ node, inputs: node.input, outputs: node.output })),
         { node: graphNode.proto, inputs: [q, k, v], outputs: [output], attention },
-        ...after.map(asStep),
       ]
     })
   }
@@ -292,35 +281,6 @@ class Cutter {
     const piece = draft.finish(this.#steps)
     return piece && { ...piece, nodes: [...substitutes, ...piece.nodes, ...own] }
   }
-}
-
-/** Casts q, k and v to the dtype that an attention shall compute in, and its output back; nothing where they have it already. */
-function castAround(
-  { node, args }: FoundAttention,
-  { q, k, v }: Rewritten,
-  dtype: DType | undefined,
-  given: number | undefined,
-  taken: Set<string>,
-): Pick<CutAttention, 'q' | 'k' | 'v' | 'output'> & { readonly before: NodeProto[]; readonly after: NodeProto[] } {
-  const wanted = dtype === 'f16' ? DataType.FLOAT16 : DataType.FLOAT
-  if (dtype === undefined || given === undefined || given === wanted) {
-    return { q, k, v, output: args.output, before: [], after: [] }
-  }
-  const before: NodeProto[] = []
-  const unused = (part: string) => {
-    let name = `${node.name}/${part}_${dtype}`
-    while (taken.has(name)) name += '_'
-    taken.add(name)
-    return name
-  }
-  const cast = (from: string, to: string, type: number) => makeNode(to, 'Cast', [from], [to], { to: BigInt(type) })
-  const casted = [q, k, v].map((value, i) => {
-    const name = unused('qkv'[i]!)
-    before.push(cast(value, name, wanted))
-    return name
-  }) as [string, string, string]
-  const output = unused('out')
-  return { q: casted[0], k: casted[1], v: casted[2], output, before, after: [cast(output, args.output, given)] }
 }
 
 /** What the host has to know of an attention before it runs. */

@@ -69,7 +69,7 @@ export interface LoadOptions {
    */
   readonly captureSteps?: { readonly capacity: number }
   /**
-   * In which replaced attentions compute; queries, keys and values are cast on the way, and outputs back. 'f16' halves what they
+   * In which replaced attentions compute; queries, keys and values are converted before, and outputs back. 'f16' halves what they
    * move and, where a device has matrices of halves, makes them several times as fast. Not with a `cache`. Default: as in the file.
    */
   readonly attentionDtype?: DType
@@ -137,7 +137,7 @@ export async function loadModel(
     ? withCache(file, given)
     : { graph: file, attentions: given, cached: [] }
   const methods = new Map(attentions.map((found, index) => [found, replaced[index]!.method!]))
-  const cut = cutGraph(graph, attentions, options.attentionDtype)
+  const cut = cutGraph(graph, attentions)
   checkPast(cut, cached)
   const provider = chooseProvider(options.provider, runtime)
   checkCapture(options)
@@ -261,14 +261,14 @@ class Loader {
 
   async load(): Promise<void> {
     await this.#loadHost()
-    const { cache } = this.options
+    const { cache, attentionDtype } = this.options
     const pageSize = typeof cache === 'object' ? cache.pageSize : undefined
     for (const [index, level] of this.cut.levels.entries()) {
       this.options.signal?.throwIfAborted()
       const name = `piece ${index + 1} of ${this.cut.levels.length}`
       const session = level.piece && (await this.#loadPiece(level, name))
       const attentions = level.attentions.map(
-        (cut) => new ReplacedAttention(this.runtime, cut, this.methods.get(cut.found)!, pageSize),
+        (cut) => new ReplacedAttention(this.runtime, cut, this.methods.get(cut.found)!, pageSize, attentionDtype),
       )
       const { inputs = [], outputs = [] } = level.piece ?? {}
       this.levels.push({ name, session, inputs, outputs, attentions })

@@ -1,19 +1,22 @@
 import {
   type AttentionContext,
+  type BufferSlice,
   bytesPerElement,
   type ConfiguredMethod,
   type ContiguousKVCache,
+  type Dispatch,
   type DType,
   type KVCache,
   type PagedKVCache,
   type Plan,
   type Runtime,
+  recordDispatches,
   type SparseAttention,
   SparseAttentionError,
   type Tensor,
   tensorView,
 } from '@sparse-attention/core'
-import { dense } from '@sparse-attention/kernels'
+import { type ConvertElements, convertElements, dense } from '@sparse-attention/kernels'
 import type { Tensor as OrtTensor } from 'onnxruntime-web'
 import type { AttentionNode, Layouts } from './attention-node.js'
 import type { BufferPool } from './buffer-pool.js'
@@ -107,18 +110,28 @@ interface Kind {
   readonly pageSize: number | undefined
 }
 
+interface Converters {
+  readonly inward: ConvertElements
+  readonly outward: ConvertElements
+}
+
 /** An attention of the model that a method computes. */
 export class ReplacedAttention {
   readonly methods: MethodPair
   readonly #compiled = new Map<ConfiguredMethod, Map<string, Promise<SparseAttention>>>()
   #headDim: number | undefined
+  #compiledConverters: Promise<Converters> | undefined
 
-  /** @param pageSize of the caches that it will be called with; undefined: they are contiguous, or there are none */
+  /**
+   * @param pageSize of the caches that it will be called with; undefined: they are contiguous, or there are none
+   * @param computes the dtype to convert its tensors to; undefined: it computes in theirs
+   */
   constructor(
     private readonly runtime: Runtime,
     readonly cut: CutAttention,
     method: AttentionMethod,
     private readonly pageSize?: number,
+    private readonly computes?: DType,
   ) {
     this.methods = methodPair(method)
   }
@@ -129,9 +142,11 @@ export class ReplacedAttention {
   }
 
   /** Compiles for a head dim, which may be known before the first call. */
-  async prepare(headDim: number, dtype: DType): Promise<void> {
+  async prepare(headDim: number, given: DType): Promise<void> {
     const { prefill, decode } = this.methods
     const { causal } = this.cut.found.node
+    const dtype = this.computes ?? given
+    await this.#converters(given, dtype)
     // A prompt is read from its own keys as long as there is no past.
     await this.#compile(prefill, { headDim, dtype, causal, pageSize: undefined })
     const { pageSize } = this
@@ -174,7 +189,9 @@ export class ReplacedAttention {
     const { tensors, pool, signal, onAttention, cache } = call
     const { node } = this.cut.found
     const shape = callShape(this.cut, call)
-    const { batch, queryLength, headDim, dtype, causal } = shape
+    const { batch, queryLength, headDim, causal } = shape
+    const dtype = this.computes ?? shape.dtype
+    const convert = await this.#converters(shape.dtype, dtype)
     const { prefill, decode } = call.method ? methodPair(call.method) : this.methods
     const chosen = queryLength === 1 ? decode : prefill
     const paged = cache?.layout === 'paged'
@@ -192,13 +209,17 @@ export class ReplacedAttention {
     const { layouts } = this.cut
     const out = { batch, heads: node.queryHeads, length: queryLength, headDim }
     const dims = dimsOf(out, layouts.out)
-    const buffer = pool.take(batch * queryLength * node.queryHeads * headDim * bytesPerElement[dtype])
+    const elements = batch * queryLength * node.queryHeads * headDim
+    const buffer = pool.take(elements * bytesPerElement[shape.dtype])
     try {
       const view = (part: 'q' | 'k' | 'v', length?: number) => {
         const { dims } = tensors[part]
         const heads = part === 'q' ? node.queryHeads : node.kvHeads
         const { axes, layout } = axesOf(dims, heads, layouts[part])!
-        return viewHeads(this.#onGpu(tensors[part], take), dtype, axes, layout, length)
+        const source = this.#onGpu(tensors[part], take)
+        const held = convert ? take(sizeOf(dims) * bytesPerElement[dtype]) : source
+        if (convert) this.#submit(convert.inward(sizeOf(dims), whole(source), whole(held)))
+        return viewHeads(held, dtype, axes, layout, length)
       }
       const shown = cache ? undefined : shape.keyLength
       const given = { k: view('k', shown), v: view('v', shown) }
@@ -206,7 +227,7 @@ export class ReplacedAttention {
       const held = cache && !paged ? heldKeys(cache as ContiguousKVCache, shape.keyLength) : given
       const outputs = {
         q: view('q'),
-        out: viewHeads(buffer, dtype, out, layouts.out),
+        out: viewHeads(convert ? take(elements * bytesPerElement[dtype]) : buffer, dtype, out, layouts.out),
         lse: tensorView(take(batch * node.queryHeads * queryLength * 4), 'f32', [batch, node.queryHeads, queryLength]),
       }
       const pages = pageSize === undefined ? undefined : cache
@@ -224,7 +245,8 @@ export class ReplacedAttention {
         const event = { node: this.node, method: attention.id, ...outputs, ...held, plan, context, attentionMs }
         await onAttention(pages ? { ...event, cache: pages } : event)
       }
-      return { buffer, dtype, dims }
+      if (convert) this.#submit(convert.outward(elements, whole(outputs.out.buffer), whole(buffer)))
+      return { buffer, dtype: shape.dtype, dims }
     } catch (error) {
       pool.give(buffer)
       throw error
@@ -258,6 +280,23 @@ export class ReplacedAttention {
     attention.encode(encoder, { q, ...keys, out, lse, context: { layer: this.cut.found.node.layer } })
   }
 
+  /** Between the dtype of its tensors and that in which it computes; undefined where they are the same. */
+  async #converters(given: DType, dtype: DType): Promise<Converters | undefined> {
+    if (given === dtype) return undefined
+    this.#compiledConverters ??= Promise.all([
+      convertElements(this.runtime, dtype),
+      convertElements(this.runtime, given),
+    ]).then(([inward, outward]) => ({ inward, outward }))
+    return this.#compiledConverters
+  }
+
+  #submit(dispatches: readonly Dispatch[]): void {
+    const { device } = this.runtime
+    const encoder = device.createCommandEncoder({ label: `convert for ${this.node.name}` })
+    recordDispatches(device, encoder, dispatches)
+    device.queue.submit([encoder.finish()])
+  }
+
   /** Puts new keys and values behind those held. */
   #append(cache: KVCache, k: Tensor, v: Tensor): void {
     const { device } = this.runtime
@@ -281,6 +320,14 @@ export class ReplacedAttention {
     }
     this.#compiled.clear()
   }
+}
+
+function sizeOf(dims: readonly number[]): number {
+  return dims.reduce((product, size) => product * size, 1)
+}
+
+function whole(buffer: GPUBuffer): BufferSlice {
+  return { buffer, offsetBytes: 0, sizeBytes: buffer.size }
 }
 
 /** As many of the tokens held as the attention sees. */

@@ -81,6 +81,7 @@ describe('videoOf', () => {
     const value = (token: number, f: number, y: number, x: number, c: number) =>
       (latents[token * 24 + ((f * 2 + y) * 2 + x) * 3 + c]! + 1) / 2
     expect(at(0, 1, 1, 2)).toBeCloseTo(value(0, 0, 1, 1, 2), 7)
+    expect(at(0, 1, 2, 0)).toBeCloseTo(value(1, 0, 1, 0, 0), 7)
     expect(at(1, 0, 2, 1)).toBeCloseTo(value(1, 1, 0, 0, 1), 7)
     expect([at(0, 0, 0, 0), at(1, 1, 3, 2)]).toEqual([0, 1])
     expect(() => videoOf(latents, [1, 1, 1])).toThrow(refused({ code: 'INVALID_SHAPE', where: 'latents' }))
