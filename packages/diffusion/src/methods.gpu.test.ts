@@ -2,6 +2,8 @@ import { defineMethod, type MethodFactory, type MethodOptions } from '@sparse-at
 import { describeMethod } from '@sparse-attention/testing'
 import { type LiteAttentionOptions, liteAttention } from './lite-attention/method.js'
 import { liteAttentionReference } from './lite-attention/reference.js'
+import { type SparseVideogenOptions, sparseVideogen } from './sparse-videogen/method.js'
+import { sparseVideogenReference } from './sparse-videogen/reference.js'
 import { type SparseVideogen2Options, sparseVideogen2 } from './sparse-videogen-2/method.js'
 import { sparseVideogen2Reference } from './sparse-videogen-2/reference.js'
 
@@ -29,4 +31,9 @@ describeMethod<LiteAttentionOptions>(selecting(liteAttention, { threshold: -4, b
 describeMethod<SparseVideogen2Options>(
   selecting(sparseVideogen2, { queryClusters: 5, keyClusters: 12, topP: 0.6, initialIterations: 1, iterations: 1 }),
   { reference: sparseVideogen2Reference },
+)
+
+describeMethod<SparseVideogenOptions>(
+  selecting(sparseVideogen, { density: 0.3, sampledRows: 5, profileFrames: 1, blockSize: 64 }),
+  { reference: sparseVideogenReference },
 )

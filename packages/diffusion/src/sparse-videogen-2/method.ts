@@ -10,7 +10,7 @@ import {
   type Tensor,
 } from '@sparse-attention/core'
 import { groupCount, kMeans, permutedAttention, pooledScores, selectClusters } from '@sparse-attention/kernels'
-import { firstRows } from './first-rows.js'
+import { firstRows } from '../first-rows.js'
 
 export interface SparseVideogen2Options extends Readonly<Record<string, OptionValue>> {
   /** Clusters of the queries of each head. Default 100, the paper's; its scripts have 300 for Wan 2.1 and 400 for HunyuanVideo. */

@@ -1,6 +1,6 @@
 import type { HostPermutedPlan, HostVariableBlockPlan } from '@sparse-attention/core'
 import type { Reference, ReferenceInput, ReferenceSelection } from '@sparse-attention/testing'
-import { sampleRows } from './first-rows.js'
+import { sampleRows } from '../first-rows.js'
 import type { SparseVideogen2Options } from './method.js'
 
 type ClusterPlan = HostPermutedPlan & HostVariableBlockPlan

@@ -10,7 +10,7 @@ import {
 } from '@sparse-attention/core'
 import { createRandom } from '@sparse-attention/testing'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { sampleRows } from './first-rows.js'
+import { sampleRows } from '../first-rows.js'
 import { type SparseVideogen2Options, sparseVideogen2 } from './method.js'
 
 let runtime: Runtime

@@ -36,7 +36,7 @@ export function firstRows(runtime: Runtime): FirstRows {
       if (groups > clusters) rows.push(members)
       const sizeBytes = Math.ceil((segments * groups * 4) / 16) * 16
       const buffer = runtime.device.createBuffer({
-        label: 'sparse-videogen-2 first rows',
+        label: 'first rows',
         size: sizeBytes,
         usage: 0x80 | 0x08, // STORAGE | COPY_DST
       })

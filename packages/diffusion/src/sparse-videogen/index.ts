@@ -1,0 +1,1 @@
+export { type SparseVideogenOptions, sparseVideogen } from './method.js'
