@@ -1,0 +1,97 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { chromium } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { chromiumLaunchOptions } from '../test/chromium.js'
+import { install, type Project, publish, runInNode, runInPage } from './projects.js'
+import { type LocalRegistry, startRegistry } from './registry.js'
+import { pack, publicPackages, type WorkspacePackage } from './workspace.mjs'
+
+/*
+ * Publishes every package to a registry of its own and uses those with methods as somebody would who has nothing of this
+ * repository: installs one with npm and with pnpm, runs it in Node, bundles it and runs it in a page. Nothing comes from
+ * another registry. Needs a build.
+ */
+
+const packages = await publicPackages()
+
+/** Packages of methods: they need core and kernels, and nothing that this repository does not hold. */
+const plugins = packages
+  .filter(({ manifest: { dependencies = {}, peerDependencies = {} } }) => {
+    const names = Object.keys(dependencies)
+    return (
+      names.includes('@sparse-attention/kernels') &&
+      names.every((name) => packages.some(({ manifest }) => manifest.name === name)) &&
+      Object.keys(peerDependencies).length === 0
+    )
+  })
+  .map(({ manifest }) => manifest.name)
+
+const optionalPeers = packages.flatMap(({ manifest: { peerDependenciesMeta = {} } }) =>
+  Object.entries(peerDependenciesMeta).flatMap(([name, { optional }]) => (optional ? [name] : [])),
+)
+
+let folder: string
+let registry: LocalRegistry
+
+async function packAndPublish({ folder: source, manifest }: WorkspacePackage): Promise<void> {
+  if (!existsSync(join(source, 'dist'))) throw new Error(`${manifest.name} is not built: run \`pnpm build\`.`)
+  const tarballs = await mkdtemp(join(folder, 'pack-'))
+  await publish(await pack(source, tarballs), registry.url)
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'sparse-attention-release-'))
+  registry = await startRegistry()
+  for (const entry of packages) await packAndPublish(entry)
+}, 180_000)
+
+afterAll(async () => {
+  await registry[Symbol.asyncDispose]()
+  await rm(folder, { recursive: true, force: true })
+})
+
+test('every package is published', () => {
+  expect([...registry.published].sort()).toEqual(packages.map(({ manifest }) => manifest.name).sort())
+})
+
+/** Rounding of sums of 144 products in f32. */
+const most = 1e-5
+
+describe.each(plugins)('%s', (name) => {
+  const needed = [name, '@sparse-attention/core', '@sparse-attention/kernels'].sort()
+
+  async function installed(client: 'npm' | 'pnpm'): Promise<Project> {
+    registry.downloaded.clear()
+    registry.unknown.clear()
+    const into = join(folder, `${client}-${name.split('/').at(-1)}`)
+    const project = await install(into, client, ['@sparse-attention/core', name], registry.url)
+    expect([...registry.downloaded].sort()).toEqual(needed)
+    // Optional peers are asked for, and not missed.
+    for (const unknown of registry.unknown) expect(optionalPeers).toContain(unknown)
+    return project
+  }
+
+  test('installed with npm, runs in Node and, bundled, in a page', { timeout: 180_000 }, async () => {
+    const project = await installed('npm')
+    const inNode = await runInNode(project, name)
+    expect(inNode.error).toBeLessThan(most)
+    expect(inNode.density).toBeGreaterThan(0)
+    const browser = await chromium.launch(await chromiumLaunchOptions())
+    try {
+      const inPage = await runInPage(project, name, browser)
+      expect(inPage.error).toBeLessThan(most)
+      expect(inPage).toMatchObject({ method: inNode.method, density: inNode.density })
+    } finally {
+      await browser.close()
+    }
+  })
+
+  test('installed with pnpm, runs in Node', { timeout: 180_000 }, async () => {
+    const found = await runInNode(await installed('pnpm'), name)
+    expect(found.error).toBeLessThan(most)
+    expect(found.density).toBeGreaterThan(0)
+  })
+})
