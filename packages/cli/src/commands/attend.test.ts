@@ -91,6 +91,28 @@ describe.each(['f16', 'f32'] as const)('attend on %s', (dtype) => {
   })
 })
 
+describe('attend on an image', () => {
+  it('tells the method where tokens lie, and refuses without', async () => {
+    const tokens = hostTensor('F32', [1, 1, 4, 8], new Array(32).fill(0.5))
+    const input = join(folder, 'image.safetensors')
+    await writeSafetensors(input, { q: tokens, k: tokens, v: tokens })
+    const argv = [
+      'shifted-windows',
+      '--option',
+      'window=2',
+      '--input',
+      input,
+      '--output',
+      join(folder, 'windows.safetensors'),
+    ]
+    const { exitCode, stdout } = await runCaptured(['attend', ...argv, '--grid', '1,4', '--json'])
+    expect(exitCode).toBe(0)
+    expect(parseDocumented('attend', stdout)).toMatchObject({ path: 'sparse', density: 0.5 })
+    expect(await refused(['attend', ...argv])).toMatchObject({ code: 'INVALID_ARGUMENT' })
+    expect((await runCaptured(['attend', ...argv, '--grid', '4'])).stderr).toMatch(/two or three positive integers/)
+  })
+})
+
 describe('attend refuses', () => {
   const good = hostTensor('F32', [1, 1, 4, 8], new Array(32).fill(0.5))
   const make = async (name: string, tensors: Record<string, HostTensor>): Promise<string> => {

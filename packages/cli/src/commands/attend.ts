@@ -22,6 +22,7 @@ import { median } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'
+import { tokenGrid } from './token-grid.js'
 
 /** What `attend --json` prints. */
 export interface AttendReport {
@@ -48,6 +49,7 @@ interface AttendOptions {
   readonly output: string
   readonly causal?: boolean
   readonly option?: readonly string[]
+  readonly grid?: readonly number[]
   readonly tier: Tier | 'auto'
   readonly mask?: boolean
   readonly repeat?: number
@@ -62,6 +64,11 @@ export function attendCommand(output: (json: boolean) => Output): Command {
     .requiredOption('--output <file>', 'safetensors file to write out and lse to')
     .option('--causal', 'query i sees keys j ≤ i + Lkv − Lq')
     .option('--option <name=value...>', 'options of the method; @file.json for tables [layer][head]')
+    .option(
+      '--grid <n,n[,n]>',
+      'where tokens lie: height,width of an image, or frames,height,width of a video',
+      tokenGrid,
+    )
     .addOption(new Option('--tier <tier>', 'kernels to use').choices(['auto', ...tiers]).default('auto'))
     .option('--mask', 'also write mask u8 [B,H,Lq,Lkv], 1 where a pair was computed')
     .option('--repeat <n>', 'run once more, uncounted, then time the median of this many runs', integer(1))
@@ -84,11 +91,12 @@ async function attend(id: string, options: AttendOptions, out: Output): Promise<
   using runtime = await createRuntime({ tier: options.tier, onNotice: out.log })
   const { queryHeads, kvHeads, headDim, dtype } = input
   const causal = options.causal === true
+  const context = options.grid && { context: { grid: options.grid } }
   using attention = await runtime.use(method, { queryHeads, kvHeads, headDim, dtype, causal })
   using q = upload(runtime, input, 'q')
   using k = upload(runtime, input, 'k')
   using v = upload(runtime, input, 'v')
-  const { result, runsMs } = await runTimed(runtime, attention, { q, k, v }, options.repeat, out)
+  const { result, runsMs } = await runTimed(runtime, attention, { q, k, v, ...context }, options.repeat, out)
 
   const stats = await result.plan.stats()
   const written = await collect(runtime, result, input, options.mask === true)
