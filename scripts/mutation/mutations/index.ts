@@ -6,6 +6,7 @@ import { estimates } from './estimates.js'
 import { generation } from './generation.js'
 import { matrixKernel } from './matrix.js'
 import { methods } from './methods.js'
+import { permuted } from './permuted.js'
 import { pictures } from './pictures.js'
 import { pieces } from './pieces.js'
 import { plans } from './plans.js'
@@ -29,6 +30,7 @@ export const mutations: Readonly<Record<string, readonly Mutation[]>> = {
   runtime,
   tuning,
   'carried state': carriedState,
+  'permuted tokens': permuted,
   vision,
   pictures,
   videos,
