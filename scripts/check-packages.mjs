@@ -5,6 +5,7 @@
 // A package's budget is `sizeBudget` in its package.json, in KiB: `bundle`, the package with its share of the packages that
 // it needs of this repository, for a page that uses all of it, minified and compressed, shaders included; and `tarball`,
 // what npm downloads. Where it gives none, those of `usualBudget` hold.
+import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { isBuiltin } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -124,7 +125,9 @@ async function check({ folder, manifest }, destination) {
 
   const files = listTar(gunzipSync(tarball))
   problems.push(...(await checkImports({ folder, manifest }, files)), ...checkPeers(manifest))
-  for (const wanted of ['README.md', 'LICENSE']) {
+  // There is no changelog before the first release.
+  const changelog = existsSync(join(folder, 'CHANGELOG.md')) ? ['CHANGELOG.md'] : []
+  for (const wanted of ['README.md', 'LICENSE', ...changelog]) {
     if (!files.includes(wanted)) problems.push(`the tarball has no ${wanted}`)
   }
   for (const path of files) {

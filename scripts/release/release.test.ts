@@ -46,7 +46,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'sparse-attention-release-'))
   registry = await startRegistry()
   for (const entry of packages) await packAndPublish(entry)
-}, 180_000)
+}, 600_000)
 
 afterAll(async () => {
   await registry[Symbol.asyncDispose]()
@@ -74,7 +74,7 @@ describe.each(plugins)('%s', (name) => {
     return project
   }
 
-  test('installed with npm, runs in Node and, bundled, in a page', { timeout: 180_000 }, async () => {
+  test('installed with npm, runs in Node and, bundled, in a page', { timeout: 300_000 }, async () => {
     const project = await installed('npm')
     const inNode = await runInNode(project, name)
     expect(inNode.error).toBeLessThan(most)
@@ -89,7 +89,7 @@ describe.each(plugins)('%s', (name) => {
     }
   })
 
-  test('installed with pnpm, runs in Node', { timeout: 180_000 }, async () => {
+  test('installed with pnpm, runs in Node', { timeout: 300_000 }, async () => {
     const found = await runInNode(await installed('pnpm'), name)
     expect(found.error).toBeLessThan(most)
     expect(found.density).toBeGreaterThan(0)
