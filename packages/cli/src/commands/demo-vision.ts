@@ -36,7 +36,7 @@ export interface DemoVisionReport {
   /** Of the chosen regions, in one attention of each stage. */
   readonly routes: readonly Route[]
   readonly coverage: readonly LayerCoverage[]
-  /** Runs whose median is `modelMs`; 0: the one in which attention is timed. */
+  /** Runs whose median is `modelMs`; 0: one that is also looked into, less the time of looking. */
   readonly timedRuns: number
   readonly tier: Tier
   readonly adapter: AdapterReport
@@ -277,7 +277,7 @@ function formatReport(report: DemoVisionReport): string {
   const timed =
     report.timedRuns > 0
       ? `the median of ${report.timedRuns} runs after one uncounted, attention in a run of its own`
-      : 'one run after one uncounted'
+      : 'one run, the time to look at plans and recall taken off; compiled before'
   const routes = report.routes.map(({ layer, query, attended, mass }) => {
     const names = attended.map(({ region }) => `(${region.join(', ')})`).join(' ')
     return `Layer ${layer}, region (${query.join(', ')}) → ${names}: ${percent(mass)} of its attention`

@@ -1,17 +1,9 @@
 import { performance } from 'node:perf_hooks'
-import {
-  type ConfiguredMethod,
-  countPairs,
-  type HostPlan,
-  type Runtime,
-  recall,
-  type SparseAttention,
-  type Tensor,
-} from '@sparse-attention/core'
-import { dense } from '@sparse-attention/kernels'
+import { type ConfiguredMethod, countPairs, type HostPlan, type Runtime, recall } from '@sparse-attention/core'
 import type { LanguageModel, LanguageModelConfig } from '@sparse-attention/models'
 import { type AttentionEvent, AttentionModel, type Ort } from '@sparse-attention/onnxruntime'
 import { median } from '../statistics.js'
+import { ExactLse } from './exact-lse.js'
 import type { Passage } from './passage.js'
 import { prefill } from './prefill.js'
 
@@ -108,14 +100,17 @@ export async function measure(options: MeasureOptions): Promise<Measurement> {
 class Probe implements Disposable {
   readonly layers: LayerMeasurement[] = []
   milliseconds = 0
-  #exact: { readonly attention: SparseAttention; readonly out: Tensor; readonly lse: Tensor } | undefined
+  readonly #exact: ExactLse
 
   constructor(
     private readonly runtime: Runtime,
     private readonly onLayer: (layer: number) => void,
-  ) {}
+  ) {
+    this.#exact = new ExactLse(runtime)
+  }
 
-  async look({ node, q, k, v, lse, plan, attentionMs }: AttentionEvent): Promise<void> {
+  async look(event: AttentionEvent): Promise<void> {
+    const { node, lse, plan, attentionMs } = event
     const start = performance.now()
     const hostPlan = await plan.read()
     const { kept, visible } = countPairs(hostPlan)
@@ -124,7 +119,7 @@ class Probe implements Disposable {
       path: plan.path,
       density: kept / visible,
       // A dense path is the exact answer itself.
-      recall: plan.path === 'dense' ? 1 : recall(await this.runtime.read(lse), await this.#exactLse(node, q, k, v)),
+      recall: plan.path === 'dense' ? 1 : recall(await this.runtime.read(lse), await this.#exact.of(event)),
       attentionMs,
       plan: hostPlan,
     })
@@ -132,30 +127,7 @@ class Probe implements Disposable {
     this.milliseconds += performance.now() - start
   }
 
-  async #exactLse(node: AttentionEvent['node'], q: Tensor, k: Tensor, v: Tensor): Promise<Float32Array> {
-    if (!this.#exact) {
-      const { queryHeads, kvHeads, causal, scale } = node
-      const attention = await this.runtime.use(dense(), {
-        queryHeads,
-        kvHeads,
-        headDim: q.shape[3]!,
-        dtype: q.dtype,
-        causal,
-        ...(scale === undefined ? {} : { scale }),
-      })
-      const out = this.runtime.tensor(q.dtype, q.shape)
-      const lse = this.runtime.tensor('f32', q.shape.slice(0, 3))
-      this.#exact = { attention, out, lse }
-    }
-    const { attention, out, lse } = this.#exact
-    await attention.run({ q, k, v, out, lse })
-    return this.runtime.read(lse)
-  }
-
   [Symbol.dispose](): void {
-    if (!this.#exact) return
-    this.#exact.attention.dispose()
-    this.#exact.out.buffer.destroy()
-    this.#exact.lse.buffer.destroy()
+    this.#exact[Symbol.dispose]()
   }
 }

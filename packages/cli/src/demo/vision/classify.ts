@@ -7,11 +7,13 @@ import {
   type Runtime,
   recall,
 } from '@sparse-attention/core'
-import { dense } from '@sparse-attention/kernels'
+import { dense, equalRegions } from '@sparse-attention/kernels'
 import { type ClassifierStage, type ImageClassifier, stageOfLayer } from '@sparse-attention/models'
 import { type AttentionEvent, AttentionModel, type Ort } from '@sparse-attention/onnxruntime'
+import { regionAffinity, regionMass } from '@sparse-attention/vision'
 import { median } from '../../statistics.js'
-import { type Coverage, coverage, exactAttention, keptByRegion, type Regions, routingOrder } from './regions.js'
+import { ExactLse } from '../exact-lse.js'
+import { type Coverage, coverage, keptByRegion } from './regions.js'
 
 /** One attention of the model in one run. */
 export interface ClassifiedLayer {
@@ -53,7 +55,7 @@ export interface ClassifyOptions {
   readonly method: (stage: ClassifierStage) => ConfiguredMethod
   /** Regions a side by which attention is looked at. */
   readonly side: number
-  /** Runs whose median is `modelMs`. 0: the one in which attention is timed, with the GPU idle around each. */
+  /** Runs whose median is `modelMs`. 0: the one that is looked into, less the time of looking. */
   readonly timedRuns: number
   readonly signal: AbortSignal
   /** After each of `classifySteps`. */
@@ -62,7 +64,7 @@ export interface ClassifyOptions {
 
 /** Steps of `classify`, for a progress bar. */
 export function classifySteps(timedRuns: number): number {
-  return 2 * (timedRuns + 2) + 1
+  return 2 * (timedRuns > 0 ? timedRuns + 2 : 1) + 1
 }
 
 /** One object, so that it is compiled once. */
@@ -91,18 +93,22 @@ export async function classify(
   })
   try {
     onStep('load')
-    const run = new Run(model, options)
+    using run = new Run(model, options)
     return [await run.measure(exact), await run.measure(undefined)]
   } finally {
     await model.dispose()
   }
 }
 
-class Run {
+class Run implements Disposable {
+  readonly #exactLse: ExactLse
+
   constructor(
     private readonly model: AttentionModel,
     private readonly options: ClassifyOptions,
-  ) {}
+  ) {
+    this.#exactLse = new ExactLse(options.runtime)
+  }
 
   /** @param method in place of those that the model was loaded with */
   async measure(method: ConfiguredMethod | undefined): Promise<Classification> {
@@ -110,24 +116,30 @@ class Run {
     const label = method ? 'dense' : 'sparse'
     // First, so that it warms up what is timed: looking in between lets a GPU's clock drop.
     const layers: ClassifiedLayer[] = []
-    const { logits } = await this.#once(method, async (event) => void layers.push(await this.#look(event, method)))
+    let lookingMs = 0
+    const looked = await this.#once(method, async (event) => {
+      const start = performance.now()
+      layers.push(await this.#look(event, method))
+      lookingMs += performance.now() - start
+    })
     onStep(`${label}: look at attention`)
     const times: number[] = []
     for (let i = 0; i < timedRuns; i++) {
       times.push((await this.#once(method)).milliseconds)
       onStep(`${label}: run ${i + 1}`)
     }
-    const attentionMs = new Map<number, number>()
-    const { milliseconds } = await this.#once(
-      method,
-      async (event) => void attentionMs.set(event.node.layer, event.attentionMs),
-    )
-    onStep(`${label}: time attention`)
+    const attentionMs = layers.map((layer) => layer.attentionMs)
+    if (timedRuns > 0) {
+      await this.#once(method, async ({ node, attentionMs: time }) => {
+        attentionMs[node.layer] = time
+      })
+      onStep(`${label}: time attention`)
+    }
     return {
-      logits,
-      modelMs: timedRuns > 0 ? median(times) : milliseconds,
-      attentionMs: [...attentionMs.values()].reduce((sum, each) => sum + each, 0),
-      layers: layers.map((layer) => ({ ...layer, attentionMs: attentionMs.get(layer.layer) ?? 0 })),
+      logits: looked.logits,
+      modelMs: timedRuns > 0 ? median(times) : looked.milliseconds - lookingMs,
+      attentionMs: attentionMs.reduce((sum, each) => sum + each, 0),
+      layers: layers.map((layer, i) => ({ ...layer, attentionMs: attentionMs[i]! })),
     }
   }
 
@@ -149,11 +161,11 @@ class Run {
     const { runtime, classifier, side } = this.options
     const { node, plan } = event
     const stage = stageOfLayer(classifier.config, node.layer)
-    const regions: Regions = { grid: stage.grid, side: Math.min(side, ...stage.grid) }
+    const regions = equalRegions(stage.grid, Math.min(side, ...stage.grid))
     const [q, k] = await Promise.all([runtime.read(event.q), runtime.read(event.k)])
-    const headDim = event.q.shape[3]!
-    const scored = { q, k, heads: node.queryHeads, headDim, scale: node.scale ?? headDim ** -0.5 }
-    const { mass, lse } = exactAttention(scored, regions)
+    const { queryHeads, kvHeads, scale } = node
+    const scored = { batch: 1, queryHeads, kvHeads, headDim: event.q.shape[3]!, q, k }
+    const mass = regionMass(scored, regions, scale)
     const hostPlan = await plan.read()
     const { kept, visible } = countPairs(hostPlan)
     return {
@@ -163,11 +175,15 @@ class Run {
       options: (given ?? this.options.method(stage)).options,
       path: plan.path,
       density: kept / visible,
-      recall: plan.path === 'dense' ? 1 : recall(await runtime.read(event.lse), lse),
-      attentionMs: 0,
+      recall: plan.path === 'dense' ? 1 : recall(await runtime.read(event.lse), await this.#exactLse.of(event)),
+      attentionMs: event.attentionMs,
       kept: keptByRegion(hostPlan, regions),
       mass,
-      coverage: coverage(mass, routingOrder(scored, regions)),
+      coverage: coverage(mass, regionAffinity(scored, regions)),
     }
+  }
+
+  [Symbol.dispose](): void {
+    this.#exactLse[Symbol.dispose]()
   }
 }
