@@ -1,8 +1,10 @@
-// Draws the charts of a folder of docs/benchmarks from its table.json, as `bench table --out` wrote it:
+// Draws the charts of a folder of docs/benchmarks from its table.json, as `bench table --out` wrote it, and from decode.json
+// where that is there, the times of single tokens:
 //
 //   pnpm charts docs/benchmarks/<folder>
 //
 // Colours are chosen for white; a style sheet inside the files changes ink and grid where the reader prefers dark.
+import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { init } from 'echarts'
@@ -24,6 +26,10 @@ const colors = {
   'blocks of 128': '#0969da',
   'blocks of 64': '#bf5af2',
   'single columns': '#1a9a4b',
+  quest: '#bf5af2',
+  'twilight, budget n/4': '#1a9a4b',
+  'twilight, budget 8192': '#d4801f',
+  'sink-window': '#9a6a4f',
   ideal: '#808890',
 }
 const dashes = { 'PyTorch FlashAttention-2, dense': 'dotted', 'PyTorch cuDNN, dense': 'dashed', ideal: 'dashed' }
@@ -127,6 +133,29 @@ function timeAgainstDensity({ series }, machine) {
   })
 }
 
+/** Of one token after so many, four query heads a KV head. */
+function decodeAgainstLength({ results, kvHeads, headDim }, machine) {
+  const name = ({ method, keys, options: { tokenBudget } }) =>
+    method === 'twilight' ? `twilight, budget ${tokenBudget === keys / 4 ? 'n/4' : '8192'}` : method
+  const points = results.filter(({ batch, group }) => batch === 1 && group === 4)
+  // At 32k both of twilight's budgets are the same.
+  const same = points.filter(
+    ({ method, options, keys }) => method === 'twilight' && options.tokenBudget === 8192 && keys === 32768,
+  )
+  const named = points.map((point) => ({
+    ...point,
+    status: 'measured',
+    series: point === same[1] ? 'twilight, budget 8192' : name(point),
+  }))
+  return draw({
+    title: 'One token: time of attention against the tokens before it, planning included',
+    subtitle: `${4 * kvHeads} query and ${kvHeads} KV heads of ${headDim}, f16, pages of 16; ${machine}`,
+    x: { type: 'log', logBase: 2, name: 'tokens before', format: inK, min: 8192, max: 524288 },
+    y: { type: 'log', logBase: 10, name: 'microseconds', format: String, min: 10 },
+    lines: linesOf(named, ({ keys, us }) => [keys, us]),
+  })
+}
+
 const [folder] = process.argv.slice(2)
 if (folder === undefined) {
   console.error('Usage: node scripts/bench/charts.mjs <folder with table.json>')
@@ -138,5 +167,12 @@ const charts = { 'speed-against-length': speedAgainstLength, 'time-against-densi
 for (const [name, chart] of Object.entries(charts)) {
   const file = join(folder, `${name}.svg`)
   await writeFile(file, chart(report, machine))
+  console.log(file)
+}
+const single = join(folder, 'decode.json')
+if (existsSync(single)) {
+  const file = join(folder, 'decode-against-length.svg')
+  const decode = JSON.parse(await readFile(single, 'utf8'))
+  await writeFile(file, decodeAgainstLength(decode, `${decode.device}, ${decode.date}`))
   console.log(file)
 }
