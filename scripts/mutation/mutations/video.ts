@@ -74,4 +74,28 @@ export const videos: readonly Mutation[] = [
     replace: '((f & 1) * 2 + (x & 1)) * 2 + (y & 1)',
     caughtBy: { file: `${models}/video-model.test.ts`, name: 'lays patches out as frames' },
   },
+  {
+    id: 'coarse-angles-at-corners',
+    mistake: 'Coarse rotary angles are those of the start of a token, not of its middle.',
+    file: `${models}/video-model.ts`,
+    find: '(i + 0.5) / count',
+    replace: 'i / count',
+    caughtBy: { file: `${models}/video-model.test.ts`, name: 'have fine angles by index and coarse ones' },
+  },
+  {
+    id: 'too-few-rotary-frequencies',
+    mistake: 'A config.json with fewer frequencies than its heads turn is taken.',
+    file: `${models}/config.ts`,
+    find: 'if (2 * angles !== headDim) refuse(',
+    replace: 'if (2 * angles > headDim) refuse(',
+    caughtBy: { file: `${models}/video-model.test.ts`, name: 'refuses another rope' },
+  },
+  {
+    id: 'schedule-without-shift',
+    mistake: 'A config.json whose schedule would never leave the noise is taken.',
+    file: `${models}/config.ts`,
+    find: "'shift_base', 0.01, 100",
+    replace: "'shift_base', 0, 100",
+    caughtBy: { file: `${models}/video-model.test.ts`, name: 'refuses another sampling.shift_base' },
+  },
 ]

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { loadHeldOutBook, loadLanguageModel, packageFolder } from './load.js'
+import { loadHeldOutBook, loadLanguageModel, loadVideoModel, packageFolder } from './load.js'
 
 const shipped = join(packageFolder(), 'checkpoints', 'bookworm-9m')
 
@@ -76,5 +76,27 @@ describe('loadLanguageModel in Node', () => {
     const controller = new AbortController()
     const loading = loadLanguageModel({ signal: controller.signal, onProgress: () => controller.abort(reason) })
     await expect(loading).rejects.toBe(reason)
+  })
+})
+
+describe('loadVideoModel in Node', () => {
+  const folder = join(packageFolder(), 'checkpoints', 'drifters-7m')
+
+  it('loads what the package ships, within its budget of 9.9 MB', async () => {
+    const files = await readdir(folder)
+    const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size))
+    expect(sizes.reduce((a, b) => a + b)).toBeLessThanOrEqual(9.9e6)
+    const { model, config } = await loadVideoModel()
+    expect(model.length).toBe((await stat(join(folder, 'model.onnx'))).size)
+    expect(config).toMatchObject({ layers: 8, heads: 4, headDim: 64, defaultGrid: [8, 32, 32] })
+  })
+
+  it('refuses a graph without its config.json', async () => {
+    const empty = await temporaryFolder()
+    await writeFile(join(empty, 'model.onnx'), new Uint8Array([8, 8]))
+    const where = join(empty, 'config.json')
+    await expect(loadVideoModel({ from: empty })).rejects.toMatchObject({ code: 'INVALID_FILE', where })
+    await writeFile(where, '{}')
+    await expect(loadVideoModel({ from: empty })).rejects.toMatchObject({ code: 'INVALID_FILE', where: 'config.json' })
   })
 })
