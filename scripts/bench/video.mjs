@@ -1,0 +1,139 @@
+// Draws quality against density and against time from files that `bench video --out` wrote, and writes their tables into
+// docs/benchmarks/video.md, between its two marks:
+//
+//   node scripts/bench/video.mjs docs/benchmarks/<folder> [video.json …]
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { init } from 'echarts'
+
+const ink = '#1f2328'
+const faint = '#d1d9e0'
+const darkStyle = `<style>@media (prefers-color-scheme: dark){[fill="${ink}"]{fill:#e6edf3}[stroke="${faint}"]{stroke:#3d444d}}</style>`
+const text = { color: ink, fontFamily: 'system-ui, sans-serif', fontSize: 13 }
+const colors = {
+  'lite-attention': '#0969da',
+  'sparse-videogen': '#1a9a4b',
+  'sparse-videogen-2': '#bf5af2',
+  'dense and step cache': '#d4801f',
+}
+const fallback = '#808890'
+const begin = '<!-- tables: written by scripts/bench/video.mjs -->'
+const end = '<!-- end of tables -->'
+
+const series = ({ method, stepCache }) => (stepCache === null ? method : `${method} and step cache`)
+/** What was chosen of a method: options that are not alike in all of its cases. */
+function knobs(result, results) {
+  const same = results.filter((other) => series(other) === series(result))
+  const all = [...Object.keys(result.options)].filter(
+    (name) => same.length > 1 && same.some((other) => other.options[name] !== result.options[name]),
+  )
+  const listed = all.map((name) => `${name} ${result.options[name]}`)
+  return [...listed, ...(result.stepCache === null ? [] : [`threshold ${result.stepCache}`])].join(', ')
+}
+
+function draw({ title, subtitle, x, place, reports }) {
+  const chart = init(null, null, { renderer: 'svg', ssr: true, width: 860, height: 480 })
+  const lines = reports.flatMap((report) => {
+    const cases = report.results.slice(1).filter((result) => place(result) !== null)
+    const names = [...new Set(cases.map(series))]
+    return names.map((name) => ({
+      type: 'line',
+      name: `${name}, ${report.tokens} tokens`,
+      data: cases
+        .filter((result) => series(result) === name)
+        .map((result) => [place(result), result.psnr.mean])
+        .sort(([a], [b]) => a - b),
+      symbolSize: 8,
+      itemStyle: { color: colors[name] ?? fallback },
+      lineStyle: { width: 2, type: report === reports[0] ? 'solid' : 'dashed', color: colors[name] ?? fallback },
+    }))
+  })
+  const axis = (rest) => ({
+    type: 'value',
+    nameLocation: 'middle',
+    scale: true,
+    nameTextStyle: text,
+    axisLabel: text,
+    axisLine: { lineStyle: { color: faint } },
+    splitLine: { lineStyle: { color: faint } },
+    ...rest,
+  })
+  chart.setOption({
+    animation: false,
+    textStyle: text,
+    title: {
+      text: title,
+      subtext: subtitle,
+      left: 16,
+      top: 10,
+      textStyle: { ...text, fontSize: 16 },
+      subtextStyle: text,
+    },
+    legend: { bottom: 8, itemWidth: 28, itemGap: 26, textStyle: text },
+    grid: { left: 70, right: 40, top: 76, bottom: 130 },
+    xAxis: axis({ ...x, nameGap: 30 }),
+    yAxis: axis({ name: 'PSNR to dense, dB', nameGap: 44 }),
+    series: lines,
+  })
+  const svg = chart.renderToSVGString()
+  chart.dispose()
+  return `${svg.replace(/(<svg[^>]*>)/, `$1${darkStyle}`)}\n`
+}
+
+function table(report) {
+  const ratio = (value) => (value === null ? '–' : `${value.toFixed(2)}×`)
+  const rows = report.results.map((result, i) => {
+    const quality =
+      i === 0
+        ? ['', '', '']
+        : [
+            `${result.psnr.mean.toFixed(1)} ± ${result.psnr.spread.toFixed(1)}`,
+            result.psnr.least.toFixed(1),
+            result.ssim.mean.toFixed(3),
+          ]
+    const total = result.totalMs === null ? '–' : result.totalMs.toFixed(0)
+    return `| ${series(result)} | ${knobs(result, report.results)} | ${result.density.toFixed(3)} | ${quality.join(' | ')} | ${total} | ${ratio(result.speedUp)} |`
+  })
+  return [
+    `**${report.tokens} tokens** (${report.grid.join('×')}), ${report.steps} steps, guidance ${report.guidance}, ${report.seeds} videos of each, attention in ${report.dtype}:`,
+    '',
+    '| method | options | density | PSNR, dB | worst | SSIM | video, ms | |',
+    '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    ...rows,
+  ].join('\n')
+}
+
+const [folder, ...names] = process.argv.slice(2)
+if (folder === undefined) {
+  console.error('Usage: node scripts/bench/video.mjs <folder with video.json> [other files of it]')
+  process.exit(2)
+}
+const files = names.length > 0 ? names : ['video.json']
+const reports = await Promise.all(files.map(async (name) => JSON.parse(await readFile(join(folder, name), 'utf8'))))
+const subtitle = `${reports[0].seeds} videos of each, ${reports[0].steps} steps; ${reports[0].adapter.description || reports[0].adapter.vendor}, ${reports[0].date}`
+const charts = {
+  'quality-against-density': draw({
+    title: 'Quality against density',
+    subtitle,
+    reports,
+    x: { name: 'density: share of pairs that is computed' },
+    place: ({ density }) => density,
+  }),
+  'quality-against-time': draw({
+    title: 'Quality against speed-up of the whole video',
+    subtitle,
+    reports,
+    x: { name: 'dense time ÷ time' },
+    place: ({ speedUp }) => speedUp,
+  }),
+}
+for (const [name, svg] of Object.entries(charts)) {
+  await writeFile(join(folder, `${name}.svg`), svg)
+  console.log(join(folder, `${name}.svg`))
+}
+const page = join(import.meta.dirname, '../../docs/benchmarks/video.md')
+const before = await readFile(page, 'utf8')
+const [from, to] = [before.indexOf(begin), before.indexOf(end)]
+if (from < 0 || to < from) throw new Error(`${page} lacks its marks.`)
+await writeFile(page, `${before.slice(0, from)}${begin}\n\n${reports.map(table).join('\n\n')}\n\n${before.slice(to)}`)
+console.log(page)
