@@ -25,7 +25,7 @@ export const runtime: readonly Mutation[] = [
     id: 'scratch-kept',
     mistake: 'Released scratch is not used again, so memory grows with every call.',
     file: `${core}/arena.ts`,
-    find: 'this.#idle.push(...taken)',
+    find: 'this.#idle.unshift(...taken)',
     replace: '',
     caughtBy: { file: `${core}/arena.test.ts`, name: 'a released buffer serves the next lease' },
   },
