@@ -130,8 +130,8 @@ export class ReplacedAttention {
     private readonly runtime: Runtime,
     readonly cut: CutAttention,
     method: AttentionMethod,
-    private readonly pageSize?: number,
-    private readonly computes?: DType,
+    private readonly pageSize: number | undefined,
+    private readonly computes: DType | undefined,
   ) {
     this.methods = methodPair(method)
   }
