@@ -8,6 +8,7 @@ import {
   StateEntries,
 } from '@sparse-attention/core'
 import { type BlockVotes, carriedBlocks, newBlockPlan, votingFlashAttention } from '@sparse-attention/kernels'
+import { denseStartOptions, isDenseStart } from '../dense-start.js'
 import { type StepThresholds, thresholdOf } from './threshold.js'
 
 export interface LiteAttentionOptions extends Readonly<Record<string, OptionValue>> {
@@ -62,14 +63,7 @@ export const liteAttention: MethodFactory<LiteAttentionOptions> = defineMethod<L
       description:
         'Blocks whose scores all lie so far below the maximum of their rows are skipped later, in powers of two',
     },
-    denseSteps: {
-      type: 'number',
-      default: 0,
-      min: 0,
-      integer: true,
-      description: 'Steps at the start computed densely',
-    },
-    denseLayers: { type: 'number', default: 0, min: 0, integer: true, description: 'First layers computed densely' },
+    ...denseStartOptions,
     mustDoFirst: {
       type: 'number',
       default: 0,
@@ -92,7 +86,8 @@ export const liteAttention: MethodFactory<LiteAttentionOptions> = defineMethod<L
   // Short rows have few blocks, so more of them.
   scaled: (keyLength) => ({ threshold: -6, blockQ: keyLength < 8192 ? 64 : 128 }),
 
-  async create(runtime, config, { threshold, denseSteps, denseLayers, mustDoFirst, mustDoLast, blockQ }) {
+  async create(runtime, config, options) {
+    const { threshold, mustDoFirst, mustDoLast, blockQ } = options
     const [carry, attend] = await Promise.all([
       carriedBlocks(runtime),
       votingFlashAttention(runtime, config, { blockK: BLOCK_K }),
@@ -103,8 +98,8 @@ export const liteAttention: MethodFactory<LiteAttentionOptions> = defineMethod<L
       createState: () => new StateEntries<Carried>(runtime),
       plan(frame) {
         const { context, queryLength, keyLength } = frame
-        const { layer = 0, step = 0, grid } = context
-        if (step < denseSteps || layer < denseLayers) return { plan: { kind: 'dense' }, dispatches: [] }
+        const { grid } = context
+        if (isDenseStart(context, options)) return { plan: { kind: 'dense' }, dispatches: [] }
 
         const plan: BlockPlanData = newBlockPlan(frame, blockQ, BLOCK_K)
         const { entry, fresh } = (frame.state as StateEntries<Carried>).entry(frame, (allocate) => ({

@@ -10,6 +10,7 @@ import {
   type Tensor,
 } from '@sparse-attention/core'
 import { groupCount, kMeans, permutedAttention, pooledScores, selectClusters } from '@sparse-attention/kernels'
+import { denseStartOptions, isDenseStart } from '../dense-start.js'
 import { firstRows } from '../first-rows.js'
 
 export interface SparseVideogen2Options extends Readonly<Record<string, OptionValue>> {
@@ -94,14 +95,7 @@ export const sparseVideogen2: MethodFactory<SparseVideogen2Options> = defineMeth
       integer: true,
       description: 'Iterations of k-means in later calls',
     },
-    denseSteps: {
-      type: 'number',
-      default: 0,
-      min: 0,
-      integer: true,
-      description: 'Steps at the start computed densely',
-    },
-    denseLayers: { type: 'number', default: 0, min: 0, integer: true, description: 'First layers computed densely' },
+    ...denseStartOptions,
   },
   capabilities: {
     causal: [false],
@@ -119,7 +113,7 @@ export const sparseVideogen2: MethodFactory<SparseVideogen2Options> = defineMeth
   }),
 
   async create(runtime, config, options) {
-    const { topP, minKeepRatio, initialIterations, iterations, denseSteps, denseLayers } = options
+    const { topP, minKeepRatio, initialIterations, iterations } = options
     const [cluster, score, select, attend] = await Promise.all([
       kMeans(runtime, config),
       pooledScores(runtime, config),
@@ -142,8 +136,7 @@ export const sparseVideogen2: MethodFactory<SparseVideogen2Options> = defineMeth
       permutedPlans: true,
       createState: () => new StateEntries<Centroids>(runtime),
       plan(frame) {
-        const { layer = 0, step = 0 } = frame.context
-        if (step < denseSteps || layer < denseLayers || topP >= 1 || minKeepRatio >= 1)
+        if (isDenseStart(frame.context, options) || topP >= 1 || minKeepRatio >= 1)
           return { plan: { kind: 'dense' }, dispatches: [] }
 
         const q = clustersOf(frame, frame.q, options.queryClusters)

@@ -6,6 +6,7 @@ import {
   type PermutedPlanData,
 } from '@sparse-attention/core'
 import { bandBlocks, headProfile, newBlockPlan, permutedAttention } from '@sparse-attention/kernels'
+import { denseStartOptions, isDenseStart } from '../dense-start.js'
 import { firstRows } from '../first-rows.js'
 import { bandReach, bandShare, profileReach } from './band.js'
 
@@ -68,14 +69,7 @@ export const sparseVideogen: MethodFactory<SparseVideogenOptions> = defineMethod
       description: 'Frames at the start that everyone keeps',
     },
     blockSize: { type: 'choice', default: 128, choices: [64, 128], description: 'Tokens per side of a block' },
-    denseSteps: {
-      type: 'number',
-      default: 0,
-      min: 0,
-      integer: true,
-      description: 'Steps at the start computed densely',
-    },
-    denseLayers: { type: 'number', default: 0, min: 0, integer: true, description: 'First layers computed densely' },
+    ...denseStartOptions,
   },
   capabilities: {
     causal: [false],
@@ -91,7 +85,7 @@ export const sparseVideogen: MethodFactory<SparseVideogenOptions> = defineMethod
   scaled: (keyLength) => ({ density: 0.3, blockSize: keyLength < 8192 ? 64 : 128 }),
 
   async create(runtime, config, options) {
-    const { density, sampledRows, profileFrames, sinkFrames, denseSteps, denseLayers } = options
+    const { density, sampledRows, profileFrames, sinkFrames } = options
     const block = options.blockSize
     const [profile, band, attend] = await Promise.all([
       headProfile(runtime, config),
@@ -102,8 +96,8 @@ export const sparseVideogen: MethodFactory<SparseVideogenOptions> = defineMethod
     return {
       permutedPlans: true,
       plan(frame: AttentionFrame) {
-        const { layer = 0, step = 0, grid } = frame.context
-        if (step < denseSteps || layer < denseLayers || density >= 1) return { plan: { kind: 'dense' }, dispatches: [] }
+        const { grid } = frame.context
+        if (isDenseStart(frame.context, options) || density >= 1) return { plan: { kind: 'dense' }, dispatches: [] }
 
         const [frames, height, width] = grid as [number, number, number]
         const { batch, queryHeads, keyLength } = frame
