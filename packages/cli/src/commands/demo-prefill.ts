@@ -11,7 +11,7 @@ import { type Score, scorePassage } from '../demo/score.js'
 import { loadSharp, planPicture } from '../figures/plan-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import { formatOptions, parseOptions } from '../option-values.js'
-import { cliVersion, installedVersion } from '../package-info.js'
+import { versionsOf } from '../package-info.js'
 import { findMethod, registry } from '../registry.js'
 import { mean } from '../statistics.js'
 import { formatTable } from '../table.js'
@@ -150,7 +150,7 @@ async function demoPrefill(options: DemoPrefillOptions, out: Output): Promise<De
     timedRuns: common.timedRuns,
     tier: runtime.tier,
     adapter: describeAdapter(runtime),
-    versions: versions(),
+    versions: versionsOf('webgpu', 'onnxruntime-web'),
     png: options.png,
   }
 }
@@ -184,15 +184,6 @@ function drawPlans({ layers }: Measurement, run: DemoRun, { ids }: Passage): Pro
     subtitle: `${count(ids.length)} tokens${blocks}; ${formatOptions(run.options)}; mean density ${run.density.toFixed(3)}, recall ${run.recall.toFixed(3)}`,
     rows: layers.map(({ layer, plan }) => ({ label: `Layer ${layer}`, plan })),
   })
-}
-
-function versions(): Record<string, string> {
-  const packages = ['webgpu', 'onnxruntime-web']
-  return {
-    node: process.versions.node,
-    '@sparse-attention/cli': cliVersion,
-    ...Object.fromEntries(packages.map((name) => [name, installedVersion(name) ?? 'not found'])),
-  }
 }
 
 function formatReport(report: DemoPrefillReport): string {

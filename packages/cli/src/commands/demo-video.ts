@@ -23,7 +23,7 @@ import { loadSharp } from '../figures/plan-picture.js'
 import { videoAnimation, videoStrip } from '../figures/video-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import { formatOptions, parseOptions } from '../option-values.js'
-import { cliVersion, installedVersion } from '../package-info.js'
+import { versionsOf } from '../package-info.js'
 import { findMethod } from '../registry.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
@@ -183,7 +183,7 @@ async function demoVideo(options: DemoVideoOptions, out: Output): Promise<DemoVi
     runs,
     tier: runtime.tier,
     adapter: describeAdapter(runtime),
-    versions: versions(),
+    versions: versionsOf('webgpu', 'onnxruntime-web', 'sharp'),
     ...files,
   }
   const picture = {
@@ -216,15 +216,6 @@ function describeRun(method: ConfiguredMethod, made: MadeVideo, exact: MadeVideo
 
 function caption({ density, psnr, totalMs }: DemoVideoRun, index: number): string {
   return index === 0 ? time(totalMs) : `${time(totalMs)}, density ${density.toFixed(2)}, ${psnr.toFixed(1)} dB`
-}
-
-function versions(): Record<string, string> {
-  const packages = ['webgpu', 'onnxruntime-web', 'sharp']
-  return {
-    node: process.versions.node,
-    '@sparse-attention/cli': cliVersion,
-    ...Object.fromEntries(packages.map((name) => [name, installedVersion(name) ?? 'not found'])),
-  }
 }
 
 function formatReport(report: DemoVideoReport): string {

@@ -19,7 +19,7 @@ import { decodePictureFile } from '../demo/vision/decode.js'
 import { visionPicture } from '../figures/vision-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import { formatOptions, parseOptions } from '../option-values.js'
-import { cliVersion, installedVersion } from '../package-info.js'
+import { versionsOf } from '../package-info.js'
 import { findMethod, registry } from '../registry.js'
 import { mean } from '../statistics.js'
 import { formatTable } from '../table.js'
@@ -164,7 +164,7 @@ async function demoVision(
     timedRuns: runs,
     tier: runtime.tier,
     adapter: describeAdapter(runtime),
-    versions: versions(),
+    versions: versionsOf('webgpu', 'onnxruntime-web', 'sharp'),
     png: options.png,
   }
   signal.throwIfAborted()
@@ -240,15 +240,6 @@ function draw(
       ...(path === 'sparse' && { point: { regions: density * count, mass: recall } }),
     })),
   })
-}
-
-function versions(): Record<string, string> {
-  const packages = ['webgpu', 'onnxruntime-web', 'sharp']
-  return {
-    node: process.versions.node,
-    '@sparse-attention/cli': cliVersion,
-    ...Object.fromEntries(packages.map((name) => [name, installedVersion(name) ?? 'not found'])),
-  }
 }
 
 function formatReport(report: DemoVisionReport): string {
