@@ -212,13 +212,14 @@ export class ReplacedAttention {
     const elements = batch * queryLength * node.queryHeads * headDim
     const buffer = pool.take(elements * bytesPerElement[shape.dtype])
     try {
+      const conversions: Dispatch[] = []
       const view = (part: 'q' | 'k' | 'v', length?: number) => {
         const { dims } = tensors[part]
         const heads = part === 'q' ? node.queryHeads : node.kvHeads
         const { axes, layout } = axesOf(dims, heads, layouts[part])!
         const source = this.#onGpu(tensors[part], take)
         const held = convert ? take(sizeOf(dims) * bytesPerElement[dtype]) : source
-        if (convert) this.#submit(convert.inward(sizeOf(dims), whole(source), whole(held)))
+        if (convert) conversions.push(...convert.inward(sizeOf(dims), whole(source), whole(held)))
         return viewHeads(held, dtype, axes, layout, length)
       }
       const shown = cache ? undefined : shape.keyLength
@@ -230,6 +231,7 @@ export class ReplacedAttention {
         out: viewHeads(convert ? take(elements * bytesPerElement[dtype]) : buffer, dtype, out, layouts.out),
         lse: tensorView(take(batch * node.queryHeads * queryLength * 4), 'f32', [batch, node.queryHeads, queryLength]),
       }
+      if (convert) this.#submit(conversions)
       const pages = pageSize === undefined ? undefined : cache
       if (onAttention) await this.runtime.idle()
       const context: AttentionContext = { ...call.context, layer: node.layer }
