@@ -24,9 +24,7 @@ export const readJson = async (path) => JSON.parse(await readFile(path, 'utf8'))
 /** What is published: every package of the workspace that is not private. */
 export async function publicPackages() {
   const folders = [join(root, 'kernels')]
-  for (const parent of ['packages', 'apps']) {
-    for (const entry of await readdir(join(root, parent))) folders.push(join(root, parent, entry))
-  }
+  for (const entry of await readdir(join(root, 'packages'))) folders.push(join(root, 'packages', entry))
   const packages = []
   for (const folder of folders) {
     const manifest = await readJson(join(folder, 'package.json')).catch(() => undefined)
