@@ -23,7 +23,7 @@ export { describeScene, nullScene, parseScene, randomScene, type SceneCode, scen
 export { patchSize, type Video, type VideoGrid, videoOf, videoTokens } from './video/video.js'
 export { type RotaryTables, rotaryTables, samplingShift, type VideoModel } from './video/video-model.js'
 export { parseImageClassifierConfig } from './vision/config.js'
-export { decodePicture } from './vision/decode-picture.js'
+export { decodeBitmap, decodePicture, pictureOf } from './vision/decode-picture.js'
 export {
   type ClassifierStage,
   type ImageClassifier,

@@ -3,8 +3,8 @@ import type { Mutation } from '../mutation.js'
 const bicubic = 'packages/models/src/vision/bicubic.ts'
 const preprocess = 'packages/models/src/vision/preprocess.ts'
 const preprocessTest = 'packages/models/src/vision/preprocess.test.ts'
-const regions = 'packages/cli/src/demo/vision/regions.ts'
-const regionsTest = 'packages/cli/src/demo/vision/regions.test.ts'
+const regions = 'packages/vision/src/region-routes/coverage.ts'
+const regionsTest = 'packages/vision/src/region-routes/coverage.test.ts'
 
 export const pictures: readonly Mutation[] = [
   {

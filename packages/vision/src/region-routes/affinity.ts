@@ -66,18 +66,21 @@ function regionMeans(rows: ArrayLike<number>, heads: number, headDim: number, re
  * Where dense attention goes, region by region: the softmax weight of each region's keys, averaged over the queries of
  * the region that asks and over heads. Against it a route can be judged: what its regions hold is the mass it covers.
  *
- * Cost: 2 · B · Hq · N² · D operations on the CPU, some seconds for 56 × 56 tokens.
+ * Cost: 2 · B · Hq · N² · D operations on the CPU, some seconds for 56 × 56 tokens; of a region that does not ask, none.
  *
  * @param scale  factor on QKᵀ
- * @returns f64[B, R, R], rows that sum to 1
+ * @param asking the regions that ask. Default: all
+ * @returns f64[B, R, R], rows that sum to 1; zeros for a region that does not ask
  */
 export function regionMass(
   { batch, queryHeads, kvHeads, headDim, q, k }: HostQueriesAndKeys,
   regions: GridRegions,
   scale: number = 1 / Math.sqrt(headDim),
+  asking?: readonly number[],
 ): Float64Array {
   const { count } = regionCounts(regions)
   const region = regionOfTokens(regions)
+  const asks = asking && new Set(asking)
   const length = region.length
   const sizes = new Float64Array(count)
   for (const r of region) sizes[r]!++
@@ -86,6 +89,7 @@ export function regionMass(
   for (let head = 0; head < batch * queryHeads; head++) {
     const kvHead = Math.floor((head * kvHeads) / queryHeads)
     for (let row = 0; row < length; row++) {
+      if (asks && !asks.has(region[row]!)) continue
       let top = Number.NEGATIVE_INFINITY
       for (let key = 0; key < length; key++) {
         let sum = 0

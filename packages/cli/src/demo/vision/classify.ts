@@ -10,10 +10,9 @@ import {
 import { dense, equalRegions } from '@sparse-attention/kernels'
 import { type ClassifierStage, type ImageClassifier, stageOfLayer } from '@sparse-attention/models'
 import { type AttentionEvent, AttentionModel, type Ort } from '@sparse-attention/onnxruntime'
-import { regionAffinity, regionMass } from '@sparse-attention/vision'
+import { keptByRegion, type MassCoverage, massCoverage, regionAffinity, regionMass } from '@sparse-attention/vision'
 import { median } from '../../statistics.js'
 import { ExactLse } from '../exact-lse.js'
-import { type Coverage, coverage, keptByRegion } from './regions.js'
 
 /** One attention of the model in one run. */
 export interface ClassifiedLayer {
@@ -33,7 +32,7 @@ export interface ClassifiedLayer {
   readonly kept: Float64Array
   /** [R, R]: share of a region's mass that another gets from exact attention. */
   readonly mass: Float64Array
-  readonly coverage: Coverage
+  readonly coverage: MassCoverage
 }
 
 export interface Classification {
@@ -179,7 +178,7 @@ class Run implements Disposable {
       attentionMs: event.attentionMs,
       kept: keptByRegion(hostPlan, regions),
       mass,
-      coverage: coverage(mass, regionAffinity(scored, regions)),
+      coverage: massCoverage(mass, regionAffinity(scored, regions)),
     }
   }
 

@@ -1,16 +1,31 @@
 import type { HostPlan } from '@sparse-attention/core'
 import { equalRegions } from '@sparse-attention/kernels'
 import { expect, it } from 'vitest'
-import { coverage, keptByRegion } from './regions.js'
+import { regionMass } from './affinity.js'
+import { keptByRegion, massCoverage } from './coverage.js'
 
 it('covers mass in the order of the routing, equal regions by number, and at best', () => {
   const mass = Float64Array.from([0.5, 0.25, 0.25, 0, 0, 0, 0, 1, 0.25, 0.25, 0.25, 0.25, 1, 0, 0, 0])
   // Orders 0 1 2 3, 3 2 1 0, 0 1 2 3 and 1 0 2 3.
   const affinity = Float64Array.from([4, 3, 2, 1, -4, -3, -2, -1, 0, 0, 0, 0, 5, 9, 5, 5])
-  expect(coverage(mass, affinity)).toEqual({
+  expect(massCoverage(mass, affinity)).toEqual({
     routed: [(0.5 + 1 + 0.25 + 0) / 4, (0.75 + 1 + 0.5 + 1) / 4, (1 + 1 + 0.75 + 1) / 4, 1],
     best: [(0.5 + 1 + 0.25 + 1) / 4, (0.75 + 1 + 0.5 + 1) / 4, (1 + 1 + 0.75 + 1) / 4, 1],
   })
+  expect(massCoverage(mass, affinity, [3])).toEqual({ routed: [0, 1, 1, 1], best: [1, 1, 1, 1] })
+  expect(massCoverage(mass, affinity, [0, 1])).toEqual({ routed: [0.75, 0.875, 1, 1], best: [0.75, 0.875, 1, 1] })
+})
+
+it('gives the mass of the regions that ask, and of no others', () => {
+  // 2 × 2 regions of one token each; two heads.
+  const regions = equalRegions([2, 2], 2)
+  const q = Float64Array.from({ length: 16 }, (_, i) => ((i * 7) % 5) - 2)
+  const k = Float64Array.from({ length: 16 }, (_, i) => ((i * 3) % 7) - 3)
+  const input = { batch: 1, queryHeads: 2, kvHeads: 2, headDim: 2, q, k }
+  const all = regionMass(input, regions)
+  const asked = regionMass(input, regions, 1 / Math.sqrt(2), [2])
+  expect([...asked.subarray(8, 12)]).toEqual([...all.subarray(8, 12)])
+  expect([...asked.subarray(0, 8), ...asked.subarray(12)]).toEqual(new Array(12).fill(0))
 })
 
 it('counts what a plan keeps, over heads', () => {

@@ -1,7 +1,8 @@
 import { forEachPlanRows, type HostPlan } from '@sparse-attention/core'
 import { type GridRegions, regionCounts, regionOfTokens } from '@sparse-attention/kernels'
 
-export interface Coverage {
+/** What k regions cover of exact attention's mass, for every k. */
+export interface MassCoverage {
   /** Mass in the first k regions of the routing's order, k = 1 … R; mean over the regions that ask. */
   readonly routed: readonly number[]
   /** The same, in the order of the mass itself: no choice of regions covers more. */
@@ -9,22 +10,28 @@ export interface Coverage {
 }
 
 /**
- * What k regions cover of exact attention's mass.
+ * What k regions cover of exact attention's mass: the curve that says which k is enough.
  *
- * @param mass [R, R], of the region that asks, in each region
- * @param affinity [R, R], that regions are routed by: the largest first, of equal ones the lower region
+ * @param mass [R, R], of the region that asks, in each region: of one sequence of `regionMass`
+ * @param affinity [R, R], that regions are routed by, the largest first, of equal ones the lower region: of heads that route
+ *   together, from `regionAffinity`
+ * @param asking the regions that ask. Default: all
  */
-export function coverage(mass: Float64Array, affinity: Float64Array): Coverage {
+export function massCoverage(
+  mass: ArrayLike<number>,
+  affinity: ArrayLike<number>,
+  asking: readonly number[] = Array.from({ length: Math.sqrt(mass.length) }, (_, region) => region),
+): MassCoverage {
   const count = Math.sqrt(mass.length)
-  const curve = (by: Float64Array) => {
+  const curve = (by: ArrayLike<number>) => {
     const sums = new Float64Array(count)
-    for (let a = 0; a < count; a++) {
+    for (const a of asking) {
       const rank = (region: number) => by[a * count + region]!
       const order = Array.from({ length: count }, (_, region) => region).sort((b, c) => rank(c) - rank(b) || b - c)
       let sum = 0
       for (const [i, region] of order.entries()) {
         sum += mass[a * count + region]!
-        sums[i]! += sum / count
+        sums[i]! += sum / asking.length
       }
     }
     return Array.from(sums)
@@ -32,7 +39,7 @@ export function coverage(mass: Float64Array, affinity: Float64Array): Coverage {
   return { routed: curve(affinity), best: curve(mass) }
 }
 
-/** [R, R]: of the pairs of a query of a region and a key of another, the share that a plan keeps; mean over heads. */
+/** f64[R, R]: of the pairs of a query of a region and a key of another, the share that a plan keeps; mean over heads. */
 export function keptByRegion(plan: HostPlan, regions: GridRegions): Float64Array {
   const regionOf = regionOfTokens(regions)
   const { count } = regionCounts(regions)
