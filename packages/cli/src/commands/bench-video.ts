@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DType } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
-import { samplingShift, videoTokens } from '@sparse-attention/models'
+import { samplingShift, type VideoSize, videoGrid, videoSizes, videoTokens } from '@sparse-attention/models'
 import { loadVideoModel } from '@sparse-attention/models/node'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
 import { Command, Option } from 'commander'
@@ -12,7 +12,6 @@ import { defaultCases, parseCase } from '../bench/video/cases.js'
 import { type FrontierResults, measureFrontier } from '../bench/video/measure-frontier.js'
 import { frontierPictures } from '../bench/video/pictures.js'
 import { formatFrontier, type VideoFrontierReport } from '../bench/video/report.js'
-import { gridOf, type VideoSize, videoSizes } from '../demo/video/grids.js'
 import { VideoMaker } from '../demo/video/video-maker.js'
 import { loadSharp } from '../figures/plan-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
@@ -87,7 +86,7 @@ async function benchVideo(options: BenchVideoOptions, out: Output, command: stri
     seeds = usual.seeds,
     dtype = usual.dtype,
   } = options
-  const grid = gridOf(options.size ?? usual.size, source.config)
+  const grid = videoGrid(options.size ?? usual.size, source.config)
   const tokens = videoTokens(grid)
   const cases = await Promise.all((options.case ?? defaultCases()).map((each) => parseCase(each, tokens)))
   const looksEvery = Math.min(5, Math.max(2, seeds))

@@ -10,13 +10,15 @@ import {
   samplingShift,
   ssim,
   type VideoGrid,
+  type VideoSize,
+  videoGrid,
+  videoSizes,
   videoTokens,
 } from '@sparse-attention/models'
 import { loadVideoModel } from '@sparse-attention/models/node'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
 import { Command, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
-import { gridOf, type VideoSize, videoSizes } from '../demo/video/grids.js'
 import { videoMethods } from '../demo/video/methods.js'
 import { type MadeVideo, VideoMaker, type VideoRequest } from '../demo/video/video-maker.js'
 import { loadSharp } from '../figures/plan-picture.js'
@@ -142,7 +144,7 @@ async function demoVideo(options: DemoVideoOptions, out: Output): Promise<DemoVi
   using runtime = await createRuntime({ onNotice: out.log })
   const { software } = runtime
   const source = await loadVideoModel({ signal, ...(options.model !== undefined && { from: options.model }) })
-  const grid = gridOf(options.size ?? (software ? onSoftware.size : 'full'), source.config)
+  const grid = videoGrid(options.size ?? (software ? onSoftware.size : 'full'), source.config)
   const tokens = videoTokens(grid)
   const { sampling } = source.config
   const { steps = software ? onSoftware.steps : sampling.steps, guidance = sampling.guidance } = options

@@ -3,16 +3,12 @@ import type { ConfiguredMethod, DType, Runtime } from '@sparse-attention/core'
 import { stepCache, timestepEmbedding } from '@sparse-attention/diffusion'
 import { dense } from '@sparse-attention/kernels'
 import {
-  nullScene,
-  patchSize,
-  rotaryTables,
   type SceneCode,
-  samplingShift,
   type Video,
   type VideoGrid,
   type VideoModel,
   videoOf,
-  videoTokens,
+  videoSampling,
 } from '@sparse-attention/models'
 import { type AttentionEvent, AttentionModel, type Ort, type Provider } from '@sparse-attention/onnxruntime'
 
@@ -85,30 +81,13 @@ export class VideoMaker implements AsyncDisposable {
   async make(request: VideoRequest, { signal, looks, onStep }: MakeVideoOptions): Promise<MadeVideo> {
     const { method, grid, scene, steps, guidance, seed, stepCache: threshold } = request
     const { Tensor: OrtTensor } = this.ort
-    const tokens = videoTokens(grid)
-    const { cos, sin, angles } = rotaryTables(this.source.config, grid)
-    const shared = {
-      rope_cos: new OrtTensor('float32', cos, [tokens, angles]),
-      rope_sin: new OrtTensor('float32', sin, [tokens, angles]),
-    }
-    const asking = (code: SceneCode) => ({
-      ...shared,
-      code: new OrtTensor('int64', BigInt64Array.from(code, BigInt), [1, code.length]),
-    })
+    const asked = { scene, grid, steps, guidance }
     const latents: Float32Array[] = []
     const look = new Look(steps)
     const cache = threshold === undefined ? undefined : stepCache({ threshold })
     const start = performance.now()
     const last = await this.model.sample({
-      shape: [1, tokens, patchSize],
-      inputs: { latents: 'latents', time: 'timestep' },
-      output: 'velocity',
-      condition: asking(scene),
-      nullCondition: asking(nullScene),
-      grid,
-      steps,
-      guidance,
-      shift: samplingShift(this.source.config, grid),
+      ...videoSampling(this.source.config, asked, (type, data, dims) => new OrtTensor(type, data, dims)),
       seed,
       attention: method,
       signal,
