@@ -2,13 +2,18 @@ import { performance } from 'node:perf_hooks'
 import { type ConfiguredMethod, type OptionValue, SparseAttentionError, type Tier } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
-import { heldOutPassage, type LanguageModel, loadHeldOutBook, loadLanguageModel } from '@sparse-attention/models/node'
+import {
+  heldOutPassage,
+  type LanguageModel,
+  loadHeldOutBook,
+  loadLanguageModel,
+  TokenTextDecoder,
+} from '@sparse-attention/models/node'
 import type { FinishReason, GenerateOptions, GenerationStatistics } from '@sparse-attention/onnxruntime'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { decodeMethods, prefillMethods } from '../demo/generation-methods.js'
 import { loadForGeneration } from '../demo/load-for-generation.js'
-import { TokenTextDecoder } from '../demo/text-decoder.js'
 import { formatOptions, parseOptions } from '../option-values.js'
 import { findMethod } from '../registry.js'
 import { mean, median } from '../statistics.js'

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks'
 import type { ConfiguredMethod } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { heldOutPassage, isCorrect, type LanguageModel, needle } from '@sparse-attention/models'
-import type { AttentionMethod, ModelCache } from '@sparse-attention/onnxruntime'
+import { type AttentionMethod, type ModelCache, nextToken } from '@sparse-attention/onnxruntime'
 import { mean, median } from '../statistics.js'
 import type { LoadedForGeneration } from './load-for-generation.js'
 
@@ -135,17 +135,13 @@ class Reader {
     attention: AttentionMethod,
     looks: boolean,
   ): Promise<{ next: number; density: number | undefined }> {
-    // What was chosen before is not what comes next.
-    this.cache.truncate(this.cache.length)
     return this.#read([token], attention, looks)
   }
 
   async #read(ids: readonly number[], attention: AttentionMethod, looks: boolean) {
     const { cache, signal } = this
-    const options = { cache, attention, signal, maxNewTokens: 1, statisticsEvery: looks ? 1 : 0 }
-    for await (const { token, statistics } of this.loaded.model.generate(ids, options)) {
-      return { next: token, density: statistics?.density }
-    }
-    throw new Error('a generation of one token has one')
+    const options = { cache, attention, signal, statisticsEvery: looks ? 1 : 0 }
+    const { token, statistics } = await nextToken(this.loaded.model, ids, options)
+    return { next: token, density: statistics?.density }
   }
 }

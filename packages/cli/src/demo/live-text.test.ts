@@ -1,7 +1,6 @@
 import { Writable } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { liveText } from './live-text.js'
-import { TokenTextDecoder } from './text-decoder.js'
 
 /** A terminal that knows what is written here: lines, carriage returns, and the control sequences for up, right and clear. */
 class Terminal {
@@ -74,15 +73,4 @@ describe('liveText', () => {
     live.end()
     expect([out.lines, err.lines]).toEqual([['text', ''], ['']])
   })
-})
-
-it('TokenTextDecoder gives a character with the last of its tokens', () => {
-  const bytes = [...new TextEncoder().encode('é“a'), 0xff, 0xff, 0xff, 0xff, 0xc3]
-  const decode = (ids: ArrayLike<number>) =>
-    new TextDecoder().decode(Uint8Array.from(Array.from(ids, (id) => bytes[id]!)))
-  const decoder = new TokenTextDecoder({ decode })
-  const texts = bytes.map((_, id) => decoder.write(id))
-  const bad = '\ufffd'
-  expect(texts).toEqual(['', 'é', '', '', '“', 'a', '', '', '', bad.repeat(4), ''])
-  expect([decoder.end(), decoder.end()]).toEqual([bad, ''])
 })

@@ -1,5 +1,5 @@
 import type { ConfiguredMethod, Runtime } from '@sparse-attention/core'
-import { pageBounds, pagedKVCache, quantizedKeys } from '@sparse-attention/decode'
+import { cacheForMethods } from '@sparse-attention/decode'
 import type { LanguageModel } from '@sparse-attention/models'
 import { AttentionModel, type ModelCache } from '@sparse-attention/onnxruntime'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
@@ -42,12 +42,7 @@ export async function loadForGeneration(
         bar.step(step)
       },
     })
-    const metadata = [pageBounds, quantizedKeys(4)]
-    const createCache = (tokens: number) =>
-      model.createCache({
-        capacity: tokens,
-        kvCache: (runtime, config) => pagedKVCache(runtime, { ...config, pageSize, metadata }),
-      })
+    const createCache = (capacity: number) => model.createCache({ capacity, kvCache: cacheForMethods(pageSize) })
     return { model, createCache }
   } finally {
     bar?.stop()

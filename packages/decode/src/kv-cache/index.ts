@@ -1,3 +1,4 @@
+export { cacheForMethods, type MakeCache } from './cache-for-methods.js'
 export {
   type PageMetadata,
   type PageShape,

@@ -149,6 +149,9 @@ test('tells density and keys per query of every n-th run, by another method than
     density: 1,
     layers: [{ method: 'dense', keysPerQuery: 83 }, { density: 1 }],
   })
+  const later = await collect(model.generate(prompt, { ...options, statisticsFrom: 2 }))
+  const keys = later.map(({ statistics }) => statistics?.layers.map((layer) => layer.keysPerQuery))
+  expect(keys).toEqual([undefined, undefined, [82, 82], undefined])
 })
 
 test('writes from pages what it writes from tensors, turn after turn, where the method can read them and where it cannot', async () => {

@@ -101,14 +101,15 @@ class RunningGeneration implements Generation {
 
   async *#write(cache: ModelCache): AsyncGenerator<GeneratedToken, void, undefined> {
     const { prompt, options, runner } = this
-    const { maxNewTokens, statisticsEvery, seed, signal, attention } = options
+    const { maxNewTokens, statisticsEvery, statisticsFrom, seed, signal, attention } = options
     const fraction = seededFractions(seed)
     const seen = new Set(prompt)
     const written: number[] = []
     let unread = [...cache.unread, ...prompt]
     while (written.length < maxNewTokens) {
       signal?.throwIfAborted()
-      const looks = statisticsEvery > 0 && written.length % statisticsEvery === 0
+      const at = written.length - statisticsFrom
+      const looks = statisticsEvery > 0 && at >= 0 && at % statisticsEvery === 0
       const collector = looks ? new StatisticsCollector() : undefined
       const logits = await runner.read(unread, cache, {
         ...(signal && { signal }),

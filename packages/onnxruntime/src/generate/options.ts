@@ -42,6 +42,8 @@ export interface GenerateOptions extends SamplingOptions {
    * and the GPU drained around each attention. Default 0: never, and nothing is read back but logits.
    */
   readonly statisticsEvery?: number
+  /** The first token that it looks into, counted from 0: with 1, the time to the first token is measured undisturbed. Default 0. */
+  readonly statisticsFrom?: number
   /** Stops before the next piece or submit; the iterator rejects with the signal's reason. The cache keeps whole tokens. */
   readonly signal?: AbortSignal
 }
@@ -80,6 +82,7 @@ export function checkOptions(options: GenerateOptions): CheckedOptions {
     topP: number('topP', 1, (x) => x > 0 && x <= 1, 'a number above 0 and at most 1'),
     minP: number('minP', 0, (x) => x >= 0 && x <= 1, 'a number from 0 to 1'),
     statisticsEvery: number('statisticsEvery', 0, count(0), 'an integer of at least 1, or 0 for never'),
+    statisticsFrom: number('statisticsFrom', 0, count(0), 'an integer from 0'),
     seed,
     stop: { tokens, sequences },
     ...(cache && { cache }),

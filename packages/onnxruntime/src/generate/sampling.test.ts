@@ -97,6 +97,7 @@ describe('checkOptions', () => {
       temperature: 0,
       maxNewTokens: 128,
       statisticsEvery: 0,
+      statisticsFrom: 0,
       seed: 3,
       stop: { tokens: [], sequences: [] },
     })
@@ -116,6 +117,7 @@ describe('checkOptions', () => {
     ['repetitionPenalty', { repetitionPenalty: '2' as never }],
     ['seed', { seed: 0.5 }],
     ['statisticsEvery', { statisticsEvery: -1 }],
+    ['statisticsFrom', { statisticsFrom: 0.5 }],
     ['stop.tokens', { stop: { tokens: [-1] } }],
     ['stop.sequences[1]', { stop: { sequences: [[1], []] } }],
   ])('refuses %s: %o', (where, options) => {

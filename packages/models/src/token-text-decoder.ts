@@ -1,4 +1,4 @@
-import type { LanguageTokenizer } from '@sparse-attention/models'
+import type { LanguageTokenizer } from './tokenizer.js'
 
 /** What stands for bytes that are no character, or not yet. */
 const incomplete = '\ufffd'
