@@ -8,7 +8,7 @@ import {
   tiers,
 } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { describeAdapter } from '../adapter.js'
 import { measureCeilings } from '../bench/ceilings.js'
 import { GpuTimer } from '../bench/gpu-timer.js'
@@ -26,9 +26,11 @@ import { benchVersions, commandLine } from '../bench/versions.js'
 import { chooseMethods, configure } from '../compare/choose-methods.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import type { Output } from '../terminal.js'
+import { benchDecodeCommand } from './bench-decode.js'
 import { benchTableCommand } from './bench-table.js'
 import { benchVideoCommand } from './bench-video.js'
 import { integer } from './integer.js'
+import { integerList } from './integer-list.js'
 
 interface BenchOptions {
   readonly lengths?: readonly number[]
@@ -52,11 +54,12 @@ interface BenchOptions {
 
 export function benchCommand(output: (json: boolean) => Output): Command {
   return new Command('bench')
+    .addCommand(benchDecodeCommand(output))
     .addCommand(benchTableCommand(output))
     .addCommand(benchVideoCommand(output))
     .enablePositionalOptions()
     .description('time methods on made-up tensors, beside dense and the attention of onnxruntime-web')
-    .option('--lengths <n,n,...>', 'tokens of queries and keys (default: 1024,4096; on the CPU 128,256)', lengthList)
+    .option('--lengths <n,n,...>', 'tokens of queries and keys (default: 1024,4096; on the CPU 128,256)', integerList)
     .option('--methods <a,b,...>', 'methods of `methods`; dense is always there', 'xattention')
     .option('--option <method.name=value...>', 'options of a method')
     .option('--scaled', "where options are not given, take each method's budgets for the length, not its defaults")
@@ -78,12 +81,6 @@ export function benchCommand(output: (json: boolean) => Output): Command {
       const report = await bench(options, out, commandLine(command))
       out.result(report, formatReport(report))
     })
-}
-
-function lengthList(text: string): number[] {
-  const lengths = text.split(',').map((part) => Number(part.trim() || Number.NaN))
-  if (lengths.every((length) => Number.isSafeInteger(length) && length > 0)) return [...new Set(lengths)]
-  throw new InvalidArgumentError('It must be a list of positive integers, such as 1024,4096.')
 }
 
 async function bench(options: BenchOptions, out: Output, command: string): Promise<BenchReport> {

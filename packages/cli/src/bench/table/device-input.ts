@@ -52,17 +52,8 @@ export async function makeCallTensors(
     const q = make('f16', [batch, queryHeads, queryLength, headDim])
     const k = make('f16', [batch, kvHeads, keyLength, headDim])
     const v = make('f16', [batch, kvHeads, keyLength, headDim])
-    const nothing = new Float32Array(headDim)
-    const fill = await runtime.kernel(gaussianSource)
-    for (const [i, [tensor, mean]] of (
-      [
-        [q, direction],
-        [k, nothing],
-        [v, nothing],
-      ] as const
-    ).entries()) {
-      fillGaussian(runtime, fill, tensor, 3 * seed + i, mean)
-    }
+    for (const [i, tensor] of [q, k, v].entries())
+      await fillNormal(runtime, tensor, { seed: 3 * seed + i, ...(tensor === q && { mean: direction }) })
     if (bands) plantBands(runtime, random, k, direction, bands)
     const out = make('f16', [batch, queryHeads, queryLength, headDim])
     const lse = make('f32', [batch, queryHeads, queryLength])
@@ -79,7 +70,7 @@ const gaussianSource: KernelSource = {
   label: 'gaussian',
   code: `\
 // Fills f16[rows, head_dim] with normal numbers around a mean of each column, by Box and Muller from hashes of seed and place.
-struct Fill { seed: u32, words: u32, row_words: u32, unused: u32 }
+struct Fill { seed: u32, words: u32, row_words: u32, run_rows: u32, centres: u32, centre_seed: u32, scale: f32, unused: u32 }
 @group(0) @binding(0) var<uniform> u: Fill;
 @group(0) @binding(1) var<storage, read> mean: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> x: array<u32>; // two halves each
@@ -90,15 +81,25 @@ fn hash(value: u32) -> u32 { // pcg
   return (word >> 22u) ^ word;
 }
 
+fn normals(place: u32, seed: u32) -> vec2<f32> {
+  // Hashed before the seed comes in: else tensors would hold each other's rows in another order.
+  let first = hash(hash(2u * place) ^ seed);
+  let second = hash(hash(2u * place + 1u) ^ seed);
+  let radius = sqrt(-2.0 * log((f32(first >> 8u) + 0.5) / 16777216.0));
+  let angle = 6.2831853 * f32(second >> 8u) / 16777216.0;
+  return radius * vec2<f32>(cos(angle), sin(angle));
+}
+
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   for (var i = id.x; i < u.words; i += ${WORKGROUPS * 256}u) {
-    // Hashed before the seed comes in: else tensors would hold each other's rows in another order.
-    let first = hash(hash(2u * i) ^ u.seed);
-    let second = hash(hash(2u * i + 1u) ^ u.seed);
-    let radius = sqrt(-2.0 * log((f32(first >> 8u) + 0.5) / 16777216.0));
-    let angle = 6.2831853 * f32(second >> 8u) / 16777216.0;
-    x[i] = pack2x16float(radius * vec2<f32>(cos(angle), sin(angle)) + mean[i % u.row_words]);
+    let column = i % u.row_words;
+    var value = normals(i, u.seed);
+    if (u.run_rows > 0u) {
+      let centre = hash(i / u.row_words / u.run_rows) % u.centres;
+      value = 0.6 * value + 0.8 * normals(centre * u.row_words + column, u.centre_seed);
+    }
+    x[i] = pack2x16float(u.scale * (value + mean[column]));
   }
 }
 `,
@@ -107,24 +108,41 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   workgroupBytes: 0,
 }
 
-function fillGaussian(
+/** Rows that look alike, as neighbours in a text or a video do: 0.8 of a centre that they share, and 0.6 of each one's own. */
+export interface Alike {
+  /** Consecutive rows that share a centre. */
+  readonly rows: number
+  /** Centres that there are; each run has one of them. */
+  readonly centres: number
+  /** Tensors filled with the same have the same centres, in the same places. */
+  readonly seed: number
+}
+
+export interface NormalOptions {
+  readonly seed: number
+  /** Of each column. Default: zeros. */
+  readonly mean?: Float32Array
+  /** Default 1. */
+  readonly scale?: number
+  readonly alike?: Alike
+}
+
+/** Fills an f16 tensor [..., D], contiguous, with seeded normal numbers, on the device. */
+export async function fillNormal(
   runtime: Runtime,
-  {
-    pipeline,
-    bindGroupLayout,
-  }: { readonly pipeline: GPUComputePipeline; readonly bindGroupLayout: GPUBindGroupLayout },
   { buffer, shape }: OwnedTensor,
-  seed: number,
-  mean: Float32Array,
-): void {
+  { seed, mean = new Float32Array(shape.at(-1)!), scale = 1, alike }: NormalOptions,
+): Promise<void> {
   const { device } = runtime
+  const { pipeline, bindGroupLayout } = await runtime.kernel(gaussianSource)
   const words = shape.reduce((a, b) => a * b, 1) / 2
   using means = runtime.tensor('f32', [mean.length], mean)
-  const uniforms = runtime.uniforms.get(
-    Uint32Array.of(Math.imul(seed + 1, 0x9e3779b9) >>> 0, words, mean.length / 2, 0),
-  )
-  const slices = [uniforms, { buffer: means.buffer }, { buffer }]
-  const entries = slices.map((slice, binding) => ({
+  const spread = (value: number) => Math.imul(value + 1, 0x9e3779b9) >>> 0
+  const fill = Uint32Array.of(spread(seed), words, mean.length / 2, 0, 1, 0, 0, 0)
+  if (alike) fill.set([alike.rows, alike.centres, spread(alike.seed)], 3)
+  new Float32Array(fill.buffer)[6] = scale
+  const uniforms = runtime.uniforms.get(fill)
+  const entries = [uniforms, { buffer: means.buffer }, { buffer }].map((slice, binding) => ({
     binding,
     resource: 'sizeBytes' in slice ? { buffer: slice.buffer, offset: slice.offsetBytes, size: slice.sizeBytes } : slice,
   }))

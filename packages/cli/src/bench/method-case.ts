@@ -1,0 +1,43 @@
+import { type ConfiguredMethod, SparseAttentionError } from '@sparse-attention/core'
+import { parseOptions } from '../option-values.js'
+import { findMethod } from '../registry.js'
+
+/**
+ * Reads `id` or `id:name=value,name=value`. A value `n/16` is that share of the length. Options that are not given are the method's
+ * budgets for the length.
+ *
+ * @param known ids that make sense here, and `where` that is, such as `token by token`
+ * @throws INVALID_ARGUMENT for another method, INVALID_OPTION
+ */
+export async function parseMethodCase(
+  text: string,
+  length: number,
+  { known, where }: { readonly known: readonly string[]; readonly where: string },
+): Promise<ConfiguredMethod> {
+  const colon = text.indexOf(':')
+  const [id, pairs] = colon < 0 ? [text, []] : [text.slice(0, colon), text.slice(colon + 1).split(',')]
+  const factory = findMethod(id)
+  if (!known.includes(id)) {
+    throw new SparseAttentionError('INVALID_ARGUMENT', {
+      message: `Method '${id}' does not run ${where}.`,
+      fix: `Use one of ${known.join(', ')}.`,
+      where: 'case',
+    })
+  }
+  const given = await parseOptions(
+    factory.definition,
+    pairs.map((pair) => ofLength(pair, length)),
+    `${id}.`,
+  )
+  return factory({ ...factory.definition.scaled(length), ...given })
+}
+
+function ofLength(pair: string, length: number): string {
+  const share = /^(\w+)=n\/(\d+)$/.exec(pair)
+  return share ? `${share[1]}=${Math.max(1, Math.round(length / Number(share[2])))}` : pair
+}
+
+/** An option's value that is given again and again. */
+export function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value]
+}
