@@ -1,9 +1,10 @@
 import { seededFractions } from '../generate/random.js'
 
 /**
- * Standard normal noise (Box–Muller).
+ * Standard normal noise (Box–Muller): what `sample` starts from with that seed, on every platform.
  *
  * @param seed an integer; its lower 32 bits count
+ * @param count of numbers; fewer of a seed are the first of more
  */
 export function gaussianNoise(seed: number, count: number): Float32Array<ArrayBuffer> {
   const fraction = seededFractions(seed)
