@@ -30,7 +30,7 @@ def save_weights(path, weights):
 def load_weights(model, weights):
     with torch.no_grad():
         for n, p in model.named_parameters():
-            p.copy_(torch.from_numpy(np.asarray(weights[n], np.float32)))
+            p.copy_(torch.from_numpy(np.array(weights[n], np.float32)))
 
 
 def quantised(weights):
@@ -48,6 +48,30 @@ def dequantised(weights):
     """The weights as the graph sees them."""
     whole, scales = quantised(weights)
     return {n: whole[n].astype(np.float32) * scales[n][:, None] if n in whole else w.astype(np.float32) for n, w in weights.items()}
+
+
+def read_weights(path):
+    """The weights of a graph that `write` wrote."""
+    stored = {each.name: numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+    weights = {}
+    for name, shape in ((n, p.shape) for n, p in Drifters().named_parameters()):
+        if f"{name}_int8" in stored:
+            w = (stored[f"{name}_int8"].astype(np.float32) * stored[f"{name}_scale"]).T
+        else:
+            w = stored[name]
+        if name.endswith("modulation_out.bias") or name == "final_modulation.bias":
+            w = w - modulation_ones(len(w) // CONFIG["hidden_size"])
+        # Matrices lie transposed, tables of codes and gains as they are.
+        weights[name] = w.T if name in ("patch.weight", "position.weight", "final.weight") else w
+        assert weights[name].shape == tuple(shape), name
+    return weights
+
+
+def modulation_ones(count):
+    """1 where `count` modulations are scales: every third, from the second on."""
+    ones = np.zeros((count, CONFIG["hidden_size"]), np.float32)
+    ones[1::3] = 1
+    return ones.reshape(-1)
 
 
 class Graph:
@@ -101,10 +125,7 @@ class Graph:
     def modulations(self, name, c, count):
         """[batch, d] -> `count` vectors [batch, 1, d]; every third, from the second on, is a scale and gets its 1."""
         d = CONFIG["hidden_size"]
-        one = np.zeros(count * d, np.float32)
-        for i in range(1, count, 3):
-            one[i * d : (i + 1) * d] = 1
-        m = self.node("Unsqueeze", [self.linear(name, c, add=one), self.ints(1)], f"{name}.row")
+        m = self.node("Unsqueeze", [self.linear(name, c, add=modulation_ones(count)), self.ints(1)], f"{name}.row")
         parts = [f"{name}.{i}" for i in range(count)]
         self.node("Split", [m, self.ints(*[d] * count)], parts, axis=2)
         return parts

@@ -40,6 +40,9 @@ CURRICULUM = [
     (0.55, [0.08, 0.10, 0.07, 0.30, 0.45, 0.00]),
     (1.01, [0.05, 0.07, 0.03, 0.05, 0.05, 0.75]),
 ]
+# For a run that goes on from trained weights.
+SAMPLING_AGAIN = (3.0, 2.0)  # guidance and shift that the first run chose
+CURRICULUM_AGAIN = [(1.01, [0.05, 0.08, 0.02, 0.05, 0.05, 0.75])]
 # Steps of the sampler that a grid is judged at.
 STEPS = {(4, 8, 8): 4, (8, 8, 8): 8}
 DEFAULT_STEPS = 30
@@ -129,7 +132,7 @@ class Trainer:
         """Some steps; their mean loss over steps and ranks."""
         total = torch.zeros((), device=DEVICE)
         for _ in range(steps):
-            rate = min(1.0, (self.step + 1) / 200) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+            rate = min(1.0, (self.step + 1) / self.args.warmup) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.args.lr * rate
             loss = flow_loss(self.model, self.blocks, grid, self.batch(grid), self.generator)
@@ -178,20 +181,41 @@ class Trainer:
         self.blocks = blocks
 
     def weights(self):
-        names = [n for n, _ in self.model.named_parameters()]
-        return {n: a.half().cpu().numpy() for n, a in zip(names, self.average)}
+        weights = {n: p.detach() for n, p in self.model.named_parameters()}
+        weights.update(zip([n for n, p in self.model.named_parameters() if p.requires_grad], self.average))
+        return {n: w.half().cpu().numpy() for n, w in weights.items()}
+
+    def sharpen(self, guidance, base, heads, mass):
+        """Raises the gain of queries, of the heads that are nearest, until `heads` heads have `mass` in a quarter of each row of
+        blocks at the default grid; from then on gains stay as they are, and the rest of the network gets used to them."""
+        gains = [b.qk_gain for b in self.model.blocks]
+        for g in gains:
+            g.requires_grad_(False)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        for attempt in range(16):
+            found = torch.tensor(block_mass(self.model, DEFAULT_GRID, guidance, base, 10, RANKS)["quarter_by_row"])
+            chosen = found.flatten().sort(descending=True).indices[:heads].tolist()
+            below = [divmod(i, found.shape[1]) for i in chosen if found.flatten()[i] < mass]
+            log(f"sharpening {attempt}: of {heads} heads {len(below)} below {mass}, the least {found.flatten()[chosen[-1]]:.3f}")
+            if not below:
+                break
+            for layer, head in below:
+                gains[layer].data[head] *= 1.12
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.args.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=CUDA)
+        self.average = [p.detach().clone() for p in self.parameters]
 
     def train(self, end):
+        curriculum = CURRICULUM_AGAIN if self.args.init else CURRICULUM
         start = saved = shown = time.time()
-        stage, spent, sums, seen, broken = 0, [0.0] * len(GRIDS), {}, [0] * len(GRIDS), 0
+        stage, spent, sums, seen, broken, last = 0, [0.0] * len(GRIDS), {}, [0] * len(GRIDS), 0, {}
         while True:
-            share = agree((time.time() - start) / (end - start))
+            share = agree((time.time() - start) / (end - start) if end > start else 1.0)
             if share >= 1:
                 break
-            if share >= CURRICULUM[stage][0]:
+            if share >= curriculum[stage][0]:
                 stage, spent = stage + 1, [0.0] * len(GRIDS)
             # The grid that is furthest behind its share of the stage's time.
-            wanted = CURRICULUM[stage][1]
+            wanted = curriculum[stage][1]
             behind = [w * (sum(spent) + 0.5) - s for w, s in zip(wanted, spent)]
             index = int(agree(behind.index(max(behind))))
             began = time.time()
@@ -393,14 +417,15 @@ def finish(trainer, args, deadline, training, toy=False):
 
     # Which guidance and shift: by samples that are not the ones reported.
     tried = []
-    for guidance, base in [(2.0, 3.0), (2.0, 2.0), (3.0, 3.0), (1.5, 3.0), (3.0, 2.0), (4.0, 3.0)][: 1 if toy else 6]:
+    settings = [SAMPLING_AGAIN, (3.0, 3.0), (2.0, 2.0)] if args.init else [(2.0, 3.0), (2.0, 2.0), (3.0, 3.0), (1.5, 3.0), (3.0, 2.0), (4.0, 3.0)]
+    for guidance, base in settings[: 1 if toy else None]:
         if left() < 40 and tried:
             break
         found = {tokens_of(g): passes(model, g, 1, min(steps, STEPS.get(g, DEFAULT_STEPS)), guidance, base, count) for g in dict.fromkeys([*small, final_grid])}
         tried.append((guidance, base, found))
         log(f"guidance {guidance} shift {base}:", json.dumps(found))
     score = lambda found: (min(r["passed"] for r in found.values()), sum(r["passed"] for r in found.values()))
-    guidance, base, _ = max(tried, key=lambda each: score(each[2]))
+    guidance, base = max(tried, key=lambda each: score(each[2]))[:2]
     results["tried"] = [{"guidance": g, "shift_base": b, "passed": f} for g, b, f in tried]
     results["sampling"] = {"guidance": guidance, "shift_base": base, "shift_power": SHIFT_POWER, "steps": DEFAULT_STEPS}
     log("sampling", json.dumps(results["sampling"]))
@@ -418,7 +443,7 @@ def finish(trainer, args, deadline, training, toy=False):
         log(key, json.dumps(results["passed"][key]))
     write()
     if left() > 15:
-        results["block_mass"] = block_mass(model, final_grid, guidance, base, 3 if toy else DEFAULT_STEPS, 1 if toy else 2 * RANKS)
+        results["block_mass"] = block_mass(model, final_grid, guidance, base, 3 if toy else DEFAULT_STEPS, 1 if toy else max(4, 2 * RANKS))
         log("block mass", json.dumps(results["block_mass"]))
         write()
     if not toy and left() > 12:
@@ -461,6 +486,8 @@ def main():
     parser.add_argument("--reserve", type=float, default=90)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=200, help="steps")
+    parser.add_argument("--init", help="a model.onnx to go on from: see README.md")
     parser.add_argument("--average", type=float, default=0.998)
     parser.add_argument("--tokens", type=int, default=131_072, help="tokens of a step on each GPU; half for small grids")
     parser.add_argument("--samples", type=int, default=48, help="clips that each setting is judged by")
@@ -485,6 +512,8 @@ def main():
         GRIDS = [(2, 4, 4), (4, 4, 4), (2, 8, 8), (4, 6, 6), (2, 10, 10), DEFAULT_GRID]
 
     model = Drifters().to(DEVICE)
+    if args.init:
+        export.load_weights(model, export.read_weights(args.init))
     if RANKS > 1:
         for p in model.parameters():
             dist.broadcast(p.data, 0)
@@ -495,6 +524,8 @@ def main():
     # Everything that runs after the training runs once before it, small: a slip there would cost the whole training.
     finish(trainer, args, math.inf, {}, toy=True)
     log("rehearsed")
+    if args.init:
+        trainer.sharpen(*SAMPLING_AGAIN, heads=18, mass=0.4 if args.toy else 0.93)
     trainer.compile()
     training = trainer.train(agree(deadline) - args.reserve)
     finish(trainer, args, agree(deadline) - 8, training)
