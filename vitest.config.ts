@@ -13,15 +13,15 @@ import { inNode, sources, tests } from './scripts/test/projects.js'
  *   x.gpu.test.ts      Node (Dawn) and headless Chromium: uses WebGPU, and nothing of Node
  *   x.browser.test.ts  headless Chromium only
  *
- * And a third, `lavapipe`, where `scripts/install-lavapipe.sh` has put that driver: some of the x.gpu.test.ts in Node, on an
- * adapter that offers the tier f16, which SwiftShader does not.
+ * And two more: `apps`, x.e2e.test.ts under `apps/`, which drive the built site in Chromium from Node; and `lavapipe`, where
+ * `scripts/install-lavapipe.sh` has put that driver: some of the x.gpu.test.ts in Node, on an adapter that offers the tier f16, which SwiftShader does not.
  *
  * In both, `@sparse-attention/*` is the packages' source, and `createRuntime()` of `@sparse-attention/core` finds an
  * adapter: hardware where there is some, else SwiftShader, in Node; always SwiftShader in Chromium.
  *
  * Environment variables:
  *
- *   SPARSE_ATTENTION_TEST_PROJECT  `node`, `browser` or `lavapipe`: only that project
+ *   SPARSE_ATTENTION_TEST_PROJECT  `node`, `browser`, `apps` or `lavapipe`: only that project
  *   SPARSE_ATTENTION_ADAPTER       `auto`, `hardware` or `software`: the adapter in Node
  *   SPARSE_ATTENTION_CONFORMANCE   `all`: the whole grid of the conformance suite in Chromium too, not a slice of it
  *   SPARSE_ATTENTION_LAVAPIPE      `all`: every x.gpu.test.ts on lavapipe too, on each tier that it offers
@@ -34,7 +34,7 @@ import { inNode, sources, tests } from './scripts/test/projects.js'
 const only = process.env.SPARSE_ATTENTION_TEST_PROJECT
 
 function nodeProject(): TestProjectConfiguration {
-  const project = inNode('node', [tests('.test.ts'), 'scripts/**/*.test.ts'])
+  const project = inNode('node', [tests('.test.ts'), 'scripts/**/*.test.ts', 'apps/**/!(*.e2e).test.ts'])
   return { ...project, test: { ...project.test, sequence: { groupOrder: 0 } } }
 }
 
@@ -73,6 +73,24 @@ function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration 
   }
 }
 
+/** The browser apps, built once and served with their headers; each test drives a page of its own. */
+function appsProject(): TestProjectConfiguration {
+  return {
+    root: import.meta.dirname,
+    test: {
+      name: 'apps',
+      include: ['apps/**/*.e2e.test.ts'],
+      globalSetup: ['apps/test/global-setup.ts'],
+      pool: 'forks',
+      maxWorkers: 2,
+      // Chromium computes with SwiftShader.
+      testTimeout: 90_000,
+      hookTimeout: 60_000,
+      sequence: { groupOrder: 2 },
+    },
+  }
+}
+
 /**
  * Lavapipe compiles an attention kernel in 3 to 15 s where SwiftShader takes two, on two cores. So every run has the tests of
  * the kernel that the tier f16 is about, over every kind of plan; the rest is for `SPARSE_ATTENTION_LAVAPIPE=all`.
@@ -81,7 +99,7 @@ function lavapipeProject(env: LavapipeEnvironment): TestProjectConfiguration {
   const all = process.env.SPARSE_ATTENTION_LAVAPIPE === 'all'
   const project = inNode('lavapipe', [all ? tests('.gpu.test.ts') : 'kernels/src/*/flash-attention.gpu.test.ts'])
   const timeouts = { testTimeout: 300_000, hookTimeout: 300_000 }
-  return { ...project, test: { ...project.test, ...timeouts, env, sequence: { groupOrder: 2 } } }
+  return { ...project, test: { ...project.test, ...timeouts, env, sequence: { groupOrder: 3 } } }
 }
 
 let noticed = false
@@ -98,6 +116,7 @@ export default defineConfig(async () => {
   const projects: TestProjectConfiguration[] = []
   if (!only || only === 'node') projects.push(nodeProject())
   if (!only || only === 'browser') projects.push(browserProject(await chromiumLaunchOptions()))
+  if (!only || only === 'apps') projects.push(appsProject())
   if (!only || only === 'lavapipe') {
     const lavapipe = findLavapipe()
     if (lavapipe) projects.push(lavapipeProject(lavapipe))

@@ -1,0 +1,103 @@
+import { AxeBuilder } from '@axe-core/playwright'
+import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import { afterAll, test as base, beforeAll, expect, inject } from 'vitest'
+import { chromiumLaunchOptions } from '../../scripts/test/chromium.js'
+
+let browser: Browser
+
+beforeAll(async () => {
+  const options = await chromiumLaunchOptions()
+  // A camera that shows a test picture, and somebody who allows it: without them headless Chromium has no camera at all.
+  const camera = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']
+  browser = await chromium.launch({ ...options, args: [...options.args!, ...camera] })
+})
+afterAll(async () => {
+  await browser?.close()
+})
+
+export interface AppPage {
+  readonly page: Page
+  readonly context: BrowserContext
+  /** Opens a path of the site: 'playground/?fault=lost-device'. */
+  open(path: string): Promise<Page>
+  /** What the page reported that a test has said to expect. */
+  allow(message: RegExp): void
+}
+
+/**
+ * `test` with a fresh page in a context of its own. It fails on every violation of the content security policy, uncaught
+ * error, `console.error` and request that leaves the site, unless the test has allowed the message.
+ */
+export const test = base.extend<{ app: AppPage }>({
+  app: async ({ task }, use) => {
+    const site = inject('site')
+    const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, acceptDownloads: true })
+    const page = await context.newPage()
+    const problems: string[] = []
+    const allowed: RegExp[] = []
+    page.on('pageerror', (error) => problems.push(`uncaught: ${error.message}`))
+    page.on('console', (message) => {
+      if (message.type() === 'error') problems.push(`console: ${message.text()} (${message.location().url})`)
+    })
+    page.on('request', (request) => {
+      const url = request.url()
+      if (!/^(blob|data):/.test(url) && !url.startsWith(site)) problems.push(`left the site: ${url}`)
+    })
+    await use({
+      page,
+      context,
+      async open(path) {
+        await page.goto(new URL(path, site).href)
+        return page
+      },
+      allow: (message) => void allowed.push(message),
+    })
+    // A page that has told its device has computed on it.
+    if ((await page.locator('[data-testid="device"]').count()) > 0) (task.meta as { gpu?: boolean }).gpu = true
+    await context.close()
+    expect(problems.filter((problem) => !allowed.some((pattern) => pattern.test(problem)))).toEqual([])
+  },
+})
+
+/** Takes WebGPU from the pages that are opened after it. */
+export async function withoutWebGpu(context: BrowserContext): Promise<void> {
+  await context.addInitScript(() => {
+    delete (Navigator.prototype as { gpu?: unknown }).gpu
+  })
+}
+
+/** No serious accessibility violation, in light and dark, on a wide screen and on a phone; nothing wider than the phone. */
+export async function expectAccessible(page: Page): Promise<void> {
+  const found: string[] = []
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+    for (const width of [1200, 390]) {
+      await page.setViewportSize({ width, height: 800 })
+      const { violations } = await new AxeBuilder({ page }).analyze()
+      for (const { id, impact, nodes } of violations) {
+        if (impact !== 'serious' && impact !== 'critical') continue
+        found.push(
+          `${colorScheme}, ${width} px: ${id} (${impact}) at ${nodes.map(({ target }) => target.join(' ')).join('; ')}`,
+        )
+      }
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth)
+      if (wide > width) found.push(`${colorScheme}, ${width} px: the page is ${wide} px wide`)
+    }
+  }
+  await page.setViewportSize({ width: 1200, height: 800 })
+  expect(found).toEqual([])
+}
+
+/** A picture of the page for its documentation, where `SPARSE_ATTENTION_SCREENSHOTS=1` asks for it. */
+export async function saveScreenshot(page: Page, name: string): Promise<void> {
+  if (process.env.SPARSE_ATTENTION_SCREENSHOTS !== '1') return
+  const { default: sharp } = await import('sharp')
+  const { mkdir, writeFile } = await import('node:fs/promises')
+  const folder = new URL('../../docs/apps/', import.meta.url)
+  await mkdir(folder, { recursive: true })
+  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' })
+  const picture = await page.screenshot()
+  const webp = await sharp(picture).webp({ quality: 70, effort: 6 }).toBuffer()
+  expect(webp.length).toBeLessThan(40 * 1024) // the tree has a limit
+  await writeFile(new URL(`${name}.webp`, folder), webp)
+}
