@@ -1,6 +1,7 @@
 import { Button, Text, useComputedColorScheme } from '@mantine/core'
 import type { HostPlan } from '@sparse-attention/core'
 import { type KeyboardEvent, type PointerEvent, type ReactElement, useEffect, useMemo, useRef, useState } from 'react'
+import { drawShares } from './draw-shares.js'
 import { formatShare } from './format.js'
 import { type PlanWindow, panned, planHead, wholePlan, windowShares, zoomed } from './plan-grid.js'
 import classes from './shell.module.css'
@@ -18,8 +19,6 @@ export interface PlanMapProps {
 
 /** Most cells of a side: as many as a reader can tell apart. */
 const mostCells = 256
-
-type Rgb = readonly [number, number, number]
 
 /**
  * Which pairs of queries (down) and keys (across) a head computes. Zoom with the wheel, the buttons, or + and −; move by
@@ -42,7 +41,7 @@ export function PlanMap({ plan, head, label, window: given, onWindow }: PlanMapP
   )
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: the colours that are read from the page change with the scheme
-  useEffect(() => draw(canvas.current!, shares.cells, down, across), [shares, down, across, scheme])
+  useEffect(() => drawShares(canvas.current!, shares.cells, down, across), [shares, down, across, scheme])
 
   // React's own wheel listener is passive: the page would scroll as well.
   const zoomAt = useRef<(event: WheelEvent) => void>(undefined)
@@ -150,25 +149,4 @@ function keyed(plan: HostPlan, window: PlanWindow, key: string): PlanWindow | un
 function fitted(plan: HostPlan, window: PlanWindow): PlanWindow {
   const fits = window.endRow <= plan.queryLength && window.endKey <= plan.keyLength
   return fits ? window : wholePlan(plan)
-}
-
-function draw(canvas: HTMLCanvasElement, shares: Float32Array, down: number, across: number): void {
-  const style = getComputedStyle(canvas)
-  const color = (name: string): Rgb => parseHex(style.getPropertyValue(name).trim())
-  const [kept, skipped, invisible] = [color('--plan-kept'), color('--plan-skipped'), color('--plan-invisible')]
-  canvas.width = across
-  canvas.height = down
-  const image = new ImageData(across, down)
-  shares.forEach((share, cell) => {
-    for (let c = 0; c < 3; c++) {
-      image.data[cell * 4 + c] = Number.isNaN(share) ? invisible[c]! : skipped[c]! + share * (kept[c]! - skipped[c]!)
-    }
-    image.data[cell * 4 + 3] = 255
-  })
-  canvas.getContext('2d')!.putImageData(image, 0, 0)
-}
-
-function parseHex(hex: string): Rgb {
-  const value = Number.parseInt(hex.slice(1), 16)
-  return [value >> 16, (value >> 8) & 255, value & 255]
 }

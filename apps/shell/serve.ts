@@ -33,12 +33,20 @@ export function moved<T extends object>(value: T, buffers: Transferable[]): T {
 export function serve<Api extends Handlers>(api: Api): Api {
   const running = new Map<number, AbortController>()
   let last: Promise<unknown> = Promise.resolve()
+  // It waits for a checkpoint: the first call may only load a model.
+  let awaited: Fault | undefined
+  const checkpoint = (device: GPUDevice): void => {
+    const fault = awaited
+    awaited = undefined
+    applyFault(fault, device)
+  }
 
   const wire: WireApi = {
     call(id, method, input, send, fault) {
       const controller = new AbortController()
       running.set(id, controller)
-      const answer = last.then(() => answerTo(api, method, input, controller.signal, send, fault))
+      awaited ??= fault
+      const answer = last.then(() => answerTo(api, method, input, controller.signal, send, checkpoint))
       last = answer
       return answer.finally(() => running.delete(id))
     },
@@ -56,7 +64,7 @@ async function answerTo(
   input: unknown,
   signal: AbortSignal,
   send: ((value: unknown) => unknown) | undefined,
-  fault: Fault | undefined,
+  checkpoint: (device: GPUDevice) => void,
 ): Promise<Answer> {
   let lastReport: unknown
   const context: CallContext<unknown> = {
@@ -64,7 +72,7 @@ async function answerTo(
     report(value) {
       lastReport = send?.(value)
     },
-    checkpoint: (device) => applyFault(fault, device),
+    checkpoint,
   }
   let answer: Answer
   try {
