@@ -1,0 +1,103 @@
+import type { ConfiguredMethod, MethodFactory, MethodOptions, Runtime } from '@sparse-attention/core'
+import { cacheForMethods } from '@sparse-attention/decode'
+import { dense } from '@sparse-attention/kernels'
+import type { LanguageModel } from '@sparse-attention/models'
+import { AttentionModel, type Ort } from '@sparse-attention/onnxruntime'
+import { type MethodPair, Pane } from './conversation.js'
+import { findMethod } from './methods.js'
+
+/** A method by name, with options that differ from its own. */
+export interface MethodChoice {
+  readonly id: string
+  readonly options: MethodOptions
+}
+
+/** Tokens of a page of the caches: Quest's. */
+const pageSize = 16
+/** Tokens that a method reads on a CPU before it is timed, in which drivers finish compiling. */
+const warmUpTokens = 64
+
+/** Exact attention, for prompts and for single tokens that are read from pages. */
+export const densePair: MethodPair = { prefill: dense(), decode: dense({ kernel: 'split' }) }
+
+/** The model as loaded, with everything that conversations share. */
+export class LanguageSession implements AsyncDisposable {
+  /** One object a choice: each is compiled once. */
+  readonly #configured = new Map<string, ConfiguredMethod>()
+  readonly #pairs = new Map<string, MethodPair>()
+  readonly #warm = new Set<string>()
+
+  private constructor(
+    readonly runtime: Runtime,
+    readonly language: LanguageModel,
+    private readonly model: AttentionModel,
+  ) {}
+
+  static async load(
+    runtime: Runtime,
+    ort: Ort,
+    language: LanguageModel,
+    options: { readonly signal: AbortSignal; readonly onStep: (done: number, total: number) => void },
+  ): Promise<LanguageSession> {
+    const model = await AttentionModel.load(runtime, ort, language.model, {
+      attention: () => densePair,
+      cache: { pageSize },
+      captureSteps: { capacity: language.config.maxLength },
+      preferredOutputLocation: 'gpu-buffer',
+      // Weights are made float32 once, not for every token.
+      sessionOptions: { extra: { session: { disable_quant_qdq: '1' } } },
+      signal: options.signal,
+      onProgress: ({ done, total }) => options.onStep(done, total),
+    })
+    return new LanguageSession(runtime, language, model)
+  }
+
+  /** @throws INVALID_OPTION for options that a method does not take */
+  pair(prefill: MethodChoice, decode: MethodChoice): MethodPair {
+    const key = JSON.stringify([prefill, decode])
+    const known = this.#pairs.get(key)
+    if (known) return known
+    const made = { prefill: this.#configure(prefill), decode: this.#configure(decode) }
+    this.#pairs.set(key, made)
+    return made
+  }
+
+  #configure({ id, options }: MethodChoice): ConfiguredMethod {
+    const key = JSON.stringify([id, options])
+    const known = this.#configured.get(key)
+    if (known) return known
+    const factory: MethodFactory = findMethod(id)
+    const made = factory(options)
+    this.#configured.set(key, made)
+    return made
+  }
+
+  /** @param capacity tokens of everything that is read and written, at most */
+  async createPane(capacity: number): Promise<Pane> {
+    const cache = await this.model.createCache({ capacity, kvCache: cacheForMethods(pageSize) })
+    return new Pane(this.model, this.language.tokenizer, cache)
+  }
+
+  /**
+   * Compiles, by reading the prompt once and writing a little, so that a time to the first token is one of computing. A CPU reads
+   * its beginning only.
+   */
+  async warmUp(pane: Pane, prompt: readonly number[], attention: MethodPair, signal: AbortSignal): Promise<void> {
+    const ids = this.runtime.software ? prompt.slice(0, warmUpTokens) : prompt
+    const names = [attention.prefill, attention.decode].map(({ method, options }) => [method.id, options])
+    const key = JSON.stringify([names, this.runtime.software ? 0 : ids.length])
+    if (this.#warm.has(key)) return
+    const once = { statisticsEvery: 0, statisticsFrom: 0, sampling: { seed: 0 }, onToken: () => {} }
+    try {
+      // Recorded steps are checked at the first single token, and used from the second.
+      await pane.turn(ids, { ...once, attention, maxNewTokens: this.runtime.software ? 2 : 3, signal })
+    } finally {
+      pane.reset()
+    }
+    this.#warm.add(key)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.model.dispose()
+  }
+}
