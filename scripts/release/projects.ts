@@ -1,11 +1,11 @@
-import { mkdir, readFile, realpath, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, realpath, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, extname, join, normalize } from 'node:path'
 import type { Browser } from 'playwright-core'
 import { build } from 'vite'
 import { smokeProgram } from './smoke.js'
-import { pnpm, root, run } from './workspace.mjs'
+import { pnpm, readJson, root, run } from './workspace.mjs'
 
 export type Client = 'npm' | 'pnpm'
 
@@ -65,6 +65,23 @@ export async function install(
     await pnpm(['add', ...own, ...names], { cwd: folder, env: given })
   }
   return { folder, client }
+}
+
+/** Names of all packages that an install brought, sorted. */
+export async function installedPackages({ folder, client }: Project): Promise<string[]> {
+  const modules = join(folder, 'node_modules')
+  if (client === 'npm') {
+    const { packages } = (await readJson(join(modules, '.package-lock.json'))) as { packages: Record<string, unknown> }
+    return Object.keys(packages)
+      .map((path) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length))
+      .sort()
+  }
+  const entries = await readdir(join(modules, '.pnpm'), { withFileTypes: true })
+  // `@scope+name@version_peers`
+  return entries
+    .filter((entry) => entry.isDirectory() && entry.name !== 'node_modules')
+    .map((entry) => entry.name.slice(0, entry.name.indexOf('@', 1)).replace('+', '/'))
+    .sort()
 }
 
 /** The optional peers for Node are 300 MB: linked, not installed. */
