@@ -1,0 +1,63 @@
+import { Button, NativeSelect, NumberInput } from '@mantine/core'
+import type { ImageClassifierConfig } from '@sparse-attention/models'
+import type { ReactElement } from 'react'
+import type { RoutingSettings } from './photo-classifier.js'
+import classes from './vision.module.css'
+
+export interface RoutingOptionsProps {
+  readonly config: ImageClassifierConfig
+  readonly settings: RoutingSettings
+  /** Those that the model was trained with. */
+  readonly trained: RoutingSettings
+  readonly disabled: boolean
+  readonly onChange: (settings: RoutingSettings) => void
+}
+
+/** k of each stage that routes, and whether heads route together. */
+export function RoutingOptions({ config, settings, trained, disabled, onChange }: RoutingOptionsProps): ReactElement {
+  const changed = JSON.stringify(settings) !== JSON.stringify(trained)
+  return (
+    <fieldset className={classes.options} disabled={disabled}>
+      <legend>Routing</legend>
+      <div className={classes.fields}>
+        {config.stages.map(({ routing, grid }, stage) => {
+          if (!routing) return null
+          const regions = routing.regions ** 2
+          return (
+            <NumberInput
+              key={grid.join('×')}
+              label={`k, stage ${stage + 1}`}
+              description={`of ${regions}; trained: ${routing.topK}`}
+              min={1}
+              max={regions}
+              clampBehavior="strict"
+              allowDecimal={false}
+              value={settings.topK[stage]!}
+              onChange={(value) => {
+                const k = Number(value)
+                if (k >= 1) onChange({ ...settings, topK: settings.topK.with(stage, k) })
+              }}
+            />
+          )
+        })}
+        <NativeSelect
+          label="Heads"
+          description="route"
+          data={[
+            { value: 'shared', label: 'together, as trained' },
+            { value: 'per-head', label: 'each for itself' },
+          ]}
+          value={settings.routing}
+          onChange={(event) =>
+            onChange({ ...settings, routing: event.currentTarget.value as RoutingSettings['routing'] })
+          }
+        />
+      </div>
+      {changed && (
+        <Button variant="subtle" size="compact-sm" mt="xs" onClick={() => onChange(trained)}>
+          As trained
+        </Button>
+      )}
+    </fieldset>
+  )
+}
