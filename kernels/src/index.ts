@@ -74,7 +74,7 @@ export {
   type SetLength,
   setLength,
 } from './page-table/page-table.js'
-export { type PerHeadTable, perHeadTable } from './per-head-table/per-head-table.js'
+export { type PerHeadTable, perHeadTable, perHeadTables } from './per-head-table/per-head-table.js'
 export { type PermuteRows, permuteRows, type RowOrder } from './permute-rows/permute-rows.js'
 export { permutedAttention } from './permuted-attention/permuted-attention.js'
 export { type PooledScores, pooledScores } from './pooled-scores/pooled-scores.js'

@@ -1,4 +1,5 @@
 import {
+  assertAllocated,
   bytesPerElement,
   type ContiguousKVCache,
   type ErrorCode,
@@ -23,13 +24,20 @@ const MAX_WORKGROUPS = 65535
  * Cost of `append`: the new tokens read and written once, whatever the cache holds.
  *
  * @throws INVALID_ARGUMENT, INVALID_DTYPE, INVALID_SHAPE for sizes that are none; LIMIT_EXCEEDED when the device cannot
- *   allocate or bind the buffers
+ *   bind the buffers, OUT_OF_MEMORY when it has no memory for them
  */
 export async function contiguousKVCache(runtime: Runtime, given: KVCacheConfig): Promise<ContiguousKVCache> {
   const config = { batch: 1, ...given }
   checkConfig(runtime, config)
   const kernel = await runtime.kernel(emitAppendRows())
-  return new Cache(runtime, config, kernel)
+  const cache = new Cache(runtime, config, kernel)
+  try {
+    await assertAllocated(runtime.device, cache.buffers)
+    return cache
+  } catch (error) {
+    cache.dispose()
+    throw error
+  }
 }
 
 class Cache implements ContiguousKVCache {
@@ -52,6 +60,10 @@ class Cache implements ContiguousKVCache {
       this.#k.dispose()
       throw error
     }
+  }
+
+  get buffers(): readonly GPUBuffer[] {
+    return [this.#k.buffer, this.#v.buffer]
   }
 
   get length(): number {

@@ -30,8 +30,9 @@ export function perHeadTable(runtime: Runtime, name: string, value: OptionValue,
   const tensor = runtime.tensor('f32', [values.length], Float32Array.from(values))
   return {
     slice: { buffer: tensor.buffer, offsetBytes: 0, sizeBytes: tensor.buffer.size },
-    min: Math.min(...values),
-    max: Math.max(...values),
+    // Not spread into one call: a table may have more numbers than a call takes arguments.
+    min: values.reduce((least, value) => Math.min(least, value)),
+    max: values.reduce((most, value) => Math.max(most, value)),
     layer(layer = 0) {
       if (!Array.isArray(value)) return 0
       if (!Number.isSafeInteger(layer) || layer < 0 || layer >= rows.length) {
@@ -44,5 +45,23 @@ export function perHeadTable(runtime: Runtime, name: string, value: OptionValue,
       return layer
     },
     dispose: () => tensor.dispose(),
+  }
+}
+
+/** Tables of several options, all of them or none. @throws as `perHeadTable` */
+export function perHeadTables<Name extends string>(
+  runtime: Runtime,
+  options: Readonly<Record<Name, OptionValue>>,
+  queryHeads: number,
+): Record<Name, PerHeadTable> {
+  const tables: Partial<Record<Name, PerHeadTable>> = {}
+  try {
+    for (const name of Object.keys(options) as Name[]) {
+      tables[name] = perHeadTable(runtime, name, options[name], queryHeads)
+    }
+    return tables as Record<Name, PerHeadTable>
+  } catch (error) {
+    for (const table of Object.values<PerHeadTable | undefined>(tables)) table?.dispose()
+    throw error
   }
 }

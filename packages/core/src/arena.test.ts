@@ -3,11 +3,14 @@ import { Arena, type ScratchLease } from './arena.js'
 
 let live: Set<GPUBuffer>
 let created: number
+let outOfMemory: boolean
 
 /** Just enough of a device: buffers that know whether they are destroyed. */
 function device(limits: Partial<GPUSupportedLimits> = {}): GPUDevice {
   return {
     limits: { maxBufferSize: 1 << 20, maxStorageBufferBindingSize: 1 << 20, ...limits },
+    pushErrorScope: () => {},
+    popErrorScope: async () => (outOfMemory ? { message: 'none left' } : null),
     createBuffer: ({ size }: GPUBufferDescriptor) => {
       const buffer = { size, destroy: () => live.delete(buffer) } as unknown as GPUBuffer
       live.add(buffer)
@@ -22,6 +25,7 @@ const lease = (arena: Arena): ScratchLease => arena.lease({ submitted: true })
 beforeEach(() => {
   live = new Set()
   created = 0
+  outOfMemory = false
 })
 
 describe('reuse', () => {
@@ -35,6 +39,20 @@ describe('reuse', () => {
     const next = lease(arena)
     expect([next.allocate(900).buffer, next.allocate(1000).buffer]).toContain(a.buffer)
     expect(created).toBe(3)
+  })
+
+  test('a buffer that there was no memory for is never given again, and goes with the rest', async () => {
+    const arena = new Arena(device(), 1 << 20)
+    outOfMemory = true
+    const first = lease(arena)
+    const missing = first.allocate(1000).buffer
+    await Promise.resolve()
+    outOfMemory = false
+    first.release()
+    expect(lease(arena).allocate(1000).buffer).not.toBe(missing)
+    arena.trim()
+    expect([live.size, arena.allocatedBytes]).toEqual([1, 1024])
+    expect(live.has(missing)).toBe(false)
   })
 
   test('lengths that grow a little share a size, and slices are as asked for', () => {

@@ -1,3 +1,4 @@
+import { allocateBuffer, isMissing } from './allocate.js'
 import { SparseAttentionError } from './errors.js'
 import type { BufferSlice } from './tensor.js'
 
@@ -62,6 +63,11 @@ export class Arena {
     }
   }
 
+  /** Frees what no call is using, such as after a long prompt. Submit what was recorded before. */
+  trim(): void {
+    this.#evict(Number.POSITIVE_INFINITY)
+  }
+
   /** Destroys what is idle now, and the rest on its release. Submit what was recorded before. */
   dispose(): void {
     this.#disposed = true
@@ -70,7 +76,7 @@ export class Arena {
 
   #take(sizeBytes: number): GPUBuffer {
     const size = sizeClass(sizeBytes)
-    const index = this.#idle.findIndex((buffer) => buffer.size === size)
+    const index = this.#idle.findIndex((buffer) => buffer.size === size && !isMissing(buffer))
     if (index >= 0) return this.#idle.splice(index, 1)[0]!
     const limit = Math.min(this.#device.limits.maxBufferSize, this.#device.limits.maxStorageBufferBindingSize)
     if (size > limit) {
@@ -89,7 +95,7 @@ export class Arena {
         where: 'scratchBudgetBytes',
       })
     }
-    const buffer = this.#device.createBuffer({ label: 'sparse-attention scratch', size, usage: SCRATCH })
+    const buffer = allocateBuffer(this.#device, { label: 'sparse-attention scratch', size, usage: SCRATCH })
     this.#allocatedBytes += size
     return buffer
   }

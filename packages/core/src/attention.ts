@@ -1,3 +1,4 @@
+import { isMissing, noMemory } from './allocate.js'
 import type { ScratchLease } from './arena.js'
 import { type Dispatch, recordDispatches } from './dispatch.js'
 import { SparseAttentionError } from './errors.js'
@@ -162,15 +163,15 @@ class CompiledAttention implements SparseAttention {
       return tensor
     }
     const scratch = this.runtime.scratch.lease({ submitted: true })
-    let recorded = false
+    let recorded: Dispatch[][] | undefined
     try {
       const call = guarded(this.runtime, () => {
         const out = tensors.out ?? make(this.config.dtype, [batch, queryHeads, queryLength, headDim])
         const lse = tensors.lse ?? make('f32', [batch, queryHeads, queryLength])
         return { out, lse, ...this.#record({ ...tensors, out, lse }, given, scratch) }
       })
-      recorded = true
       const { out, lse, plan, parts } = call.value
+      recorded = parts
       const checks = [call.check, ...(await this.#submit(parts, signal))]
       await Promise.all(checks)
       return { out, lse, plan }
@@ -178,7 +179,8 @@ class CompiledAttention implements SparseAttention {
       for (const tensor of made) tensor.dispose()
       // Parts of the call may not have run: what the state holds now is not known.
       if (recorded) (tensors.state ?? this.#ownState)?.reset()
-      throw error
+      const missing = isRefusal(error) && missingBuffer(recorded ?? [])
+      throw missing ? noMemory(missing, error) : error
     } finally {
       scratch.release()
     }
@@ -347,6 +349,20 @@ function keysOf(tensors: AttentionInput): Pick<AttentionFrame, 'k' | 'v' | 'page
   if (isPaged(cache)) return cache.view()
   const { k, v } = contiguousKeys(cache)
   return { k, v, dispatches: [] }
+}
+
+/** What the GPU refuses may be refused because a buffer is not there. */
+function missingBuffer(parts: readonly (readonly Dispatch[])[]): GPUBuffer | undefined {
+  for (const { bindings, workgroups } of parts.flat()) {
+    const bound = 'indirect' in workgroups ? [...bindings, workgroups.indirect] : bindings
+    const missing = bound.find(({ buffer }) => isMissing(buffer))
+    if (missing) return missing.buffer
+  }
+  return undefined
+}
+
+function isRefusal(error: unknown): boolean {
+  return SparseAttentionError.is(error) && error.code === 'INVALID_ARGUMENT'
 }
 
 function scratchLse(scratch: ScratchLease, shape: AttentionShape): Tensor {

@@ -1,16 +1,22 @@
+import { missingCount } from './allocate.js'
 import { SparseAttentionError } from './errors.js'
 import type { Runtime } from './runtime.js'
 
 /**
  * Runs synchronous GPU calls inside error scopes. `check` rejects when the GPU refused them; no other call can come
  * between push and pop, so concurrent calls do not see each other's errors.
+ *
+ * @returns what `work` returns, and a promise that rejects with OUT_OF_MEMORY, INVALID_ARGUMENT or DEVICE_LOST; it need not be awaited
  */
 export function guarded<T>(runtime: Runtime, work: () => T): { value: T; check: Promise<void> } {
   const { device } = runtime
+  const lacked = missingCount(device)
   device.pushErrorScope('out-of-memory')
   device.pushErrorScope('validation')
   const pop = async (invalid: Promise<GPUError | null>, outOfMemory: Promise<GPUError | null>) => {
-    const failure = describeGpuError(await runtime.whileAlive(outOfMemory), await runtime.whileAlive(invalid))
+    // Together: of a lost device both may reject.
+    const found = await Promise.all([runtime.whileAlive(outOfMemory), runtime.whileAlive(invalid)])
+    const failure = describeGpuError(...found, missingCount(device) > lacked)
     if (failure) throw failure
   }
   try {
@@ -24,10 +30,16 @@ export function guarded<T>(runtime: Runtime, work: () => T): { value: T; check: 
   }
 }
 
-function describeGpuError(outOfMemory: GPUError | null, invalid: GPUError | null): SparseAttentionError | undefined {
-  if (outOfMemory) {
+function describeGpuError(
+  outOfMemory: GPUError | null,
+  invalid: GPUError | null,
+  /** A buffer has turned out to be missing meanwhile: that is what the GPU refused. */
+  lacks: boolean,
+): SparseAttentionError | undefined {
+  if (outOfMemory || (lacks && invalid)) {
+    const { message } = (outOfMemory ?? invalid)!
     return new SparseAttentionError('OUT_OF_MEMORY', {
-      message: `The GPU is out of memory: ${outOfMemory.message.trim().replace(/\.$/, '')}.`,
+      message: `The GPU is out of memory: ${message.trim().replace(/\.$/, '')}.`,
       fix: 'Free other tensors, shorten the input, or split the call.',
     })
   }

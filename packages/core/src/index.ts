@@ -1,3 +1,4 @@
+export { allocateBuffer, allocateBuffers, assertAllocated, isMissing, noMemory } from './allocate.js'
 export type { RunOptions, RunResult, SparseAttention } from './attention.js'
 export { defineMethod } from './define-method.js'
 export {
@@ -9,6 +10,7 @@ export {
   recordDispatches,
 } from './dispatch.js'
 export { type ErrorCode, type ErrorDetails, SparseAttentionError } from './errors.js'
+export { guarded } from './gpu-errors.js'
 export { floatsToHalves, floatToHalf, halfToFloat, halvesToFloats } from './half.js'
 export {
   countPairs,

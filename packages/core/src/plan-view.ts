@@ -1,3 +1,4 @@
+import { allocateBuffer, allocateBuffers, isMissing } from './allocate.js'
 import { SparseAttentionError } from './errors.js'
 import { countPairs, denseMask, type HostPermutation, type HostPlan } from './host-plan.js'
 import type { AttentionShape } from './method.js'
@@ -82,11 +83,17 @@ export class PlanMemory {
     const limit = checkPlanSize(this.#runtime, size)
     const slot = this.#taken++
     let buffer = this.#buffers[slot]
-    if (!buffer || buffer.size < size) {
-      if (buffer) this.#outgrown.push(buffer)
-      const grown = Math.min(limit, Math.max(size, 2 * (buffer?.size ?? 0)))
-      buffer = this.#runtime.device.createBuffer({ label: 'sparse-attention plan', size: grown, usage: STORAGE_COPY })
-      this.#buffers[slot] = buffer
+    if (!buffer || buffer.size < size || isMissing(buffer)) {
+      const grown = Math.min(limit, Math.max(size, buffer && buffer.size < size ? 2 * buffer.size : 0))
+      const made = allocateBuffer(this.#runtime.device, {
+        label: 'sparse-attention plan',
+        size: grown,
+        usage: STORAGE_COPY,
+      })
+      if (buffer && isMissing(buffer)) buffer.destroy()
+      else if (buffer) this.#outgrown.push(buffer)
+      this.#buffers[slot] = made
+      buffer = made
     }
     return { buffer, offsetBytes: 0, sizeBytes: size }
   }
@@ -154,17 +161,15 @@ function checkPlanSize(runtime: Runtime, size: number): number {
 
 /** A buffer for each array of a plan. All sizes are checked before the first is made. */
 function makeArrays(runtime: Runtime, elements: Readonly<Record<string, number>>): Record<string, BufferSlice> {
-  const sizes = Object.entries(elements).map(([name, count]) => {
+  const descriptors = Object.entries(elements).map(([name, count]) => {
     // A binding is never empty.
     const size = Math.max(16, Math.ceil(count / 4) * 16)
     checkPlanSize(runtime, size)
-    return [name, size] as const
+    return { label: `sparse-attention plan ${name}`, size, usage: STORAGE_COPY }
   })
-  const make = ([name, size]: readonly [string, number]) => {
-    const buffer = runtime.device.createBuffer({ label: `sparse-attention plan ${name}`, size, usage: STORAGE_COPY })
-    return [name, { buffer, offsetBytes: 0, sizeBytes: size }]
-  }
-  return Object.fromEntries(sizes.map(make))
+  const buffers = allocateBuffers(runtime.device, descriptors)
+  const slice = (buffer: GPUBuffer): BufferSlice => ({ buffer, offsetBytes: 0, sizeBytes: buffer.size })
+  return Object.fromEntries(Object.keys(elements).map((name, i) => [name, slice(buffers[i]!)]))
 }
 
 class PlanView implements Plan {

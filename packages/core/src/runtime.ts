@@ -1,3 +1,4 @@
+import { allocateBuffer, isMissing, noMemory } from './allocate.js'
 import { Arena } from './arena.js'
 import { createAttention, type SparseAttention } from './attention.js'
 import type { Kernel, KernelSource } from './dispatch.js'
@@ -193,7 +194,7 @@ export class Runtime implements Disposable {
         where: 'shape',
       })
     }
-    const buffer = this.device.createBuffer({ label: 'sparse-attention tensor', size, usage: STORAGE_COPY })
+    const buffer = allocateBuffer(this.device, { label: 'sparse-attention tensor', size, usage: STORAGE_COPY })
     const tensor: OwnedTensor = {
       buffer,
       dtype,
@@ -247,7 +248,11 @@ export class Runtime implements Disposable {
   /** Reads a byte range back. `offsetBytes` and `sizeBytes` are multiples of 4. */
   async readBytes(slice: BufferSlice): Promise<ArrayBuffer> {
     this.assertUsable()
-    const staging = this.device.createBuffer({ label: 'read-back', size: slice.sizeBytes, usage: MAP_READ_COPY_DST })
+    const staging = allocateBuffer(this.device, {
+      label: 'read-back',
+      size: slice.sizeBytes,
+      usage: MAP_READ_COPY_DST,
+    })
     try {
       // Without the check a destroyed buffer would read as zeros.
       const { check } = guarded(this, () => {
@@ -257,6 +262,9 @@ export class Runtime implements Disposable {
       })
       await Promise.all([check, this.whileAlive(staging.mapAsync(0x1))])
       return staging.getMappedRange().slice(0)
+    } catch (error) {
+      const missing = [slice.buffer, staging].find(isMissing)
+      throw missing ? noMemory(missing, error) : error
     } finally {
       staging.destroy()
     }

@@ -1,3 +1,4 @@
+import { allocateBuffer, isMissing } from './allocate.js'
 import { SparseAttentionError } from './errors.js'
 import type { AttentionFrame } from './method.js'
 import type { Runtime } from './runtime.js'
@@ -111,7 +112,8 @@ export class StateEntries<Entry> implements MethodState {
     const key = JSON.stringify([layer, branch, sequence])
     const shape = [batch, queryHeads, kvHeads, queryLength, keyLength, headDim, ...grid].join()
     const found = this.#entries.get(key)
-    if (found?.shape === shape) return { entry: found.entry, fresh: false }
+    const whole = found?.taken.every(({ buffer }) => !isMissing(buffer))
+    if (found?.shape === shape && whole) return { entry: found.entry, fresh: false }
     if (found) this.#drop(key)
     const taken: BufferSlice[] = []
     try {
@@ -157,9 +159,14 @@ export class StateEntries<Entry> implements MethodState {
       })
     }
     let best: GPUBuffer | undefined
+    for (const buffer of this.#free.filter(isMissing)) {
+      this.#buffers.delete(buffer)
+      buffer.destroy()
+    }
+    this.#free = this.#free.filter((buffer) => !isMissing(buffer))
     for (const buffer of this.#free) if (buffer.size >= size && (!best || buffer.size < best.size)) best = buffer
     if (best) this.#free.splice(this.#free.indexOf(best), 1)
-    const buffer = best ?? device.createBuffer({ label: 'sparse-attention state', size, usage: STORAGE_COPY })
+    const buffer = best ?? allocateBuffer(device, { label: 'sparse-attention state', size, usage: STORAGE_COPY })
     this.#buffers.add(buffer)
     return { buffer, offsetBytes: 0, sizeBytes: size }
   }

@@ -3,9 +3,12 @@ import { UniformCache } from './uniforms.js'
 
 let written: Map<GPUBuffer, number[]>
 let destroyed: number
+let outOfMemory: boolean
 
 function device(): GPUDevice {
   return {
+    pushErrorScope: () => {},
+    popErrorScope: async () => (outOfMemory ? { message: 'none left' } : null),
     createBuffer: ({ size }: GPUBufferDescriptor) => ({ size, destroy: () => destroyed++ }),
     queue: {
       writeBuffer: (buffer: GPUBuffer, _: number, words: Uint32Array) => void written.set(buffer, [...words]),
@@ -16,6 +19,7 @@ function device(): GPUDevice {
 beforeEach(() => {
   written = new Map()
   destroyed = 0
+  outOfMemory = false
 })
 
 test('equal words share a block, others have their own; blocks are padded to 16 bytes', () => {
@@ -48,4 +52,15 @@ test('dispose destroys what is held', () => {
   cache.dispose()
   cache.dispose()
   expect(destroyed).toBe(2)
+})
+
+test('a block that there was no memory for is not kept', async () => {
+  const cache = new UniformCache(device())
+  outOfMemory = true
+  const first = cache.get(Uint32Array.of(1)).buffer
+  await Promise.resolve()
+  outOfMemory = false
+  const second = cache.get(Uint32Array.of(1)).buffer
+  expect(second).not.toBe(first)
+  expect(cache.get(Uint32Array.of(1)).buffer).toBe(second)
 })

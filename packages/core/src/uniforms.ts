@@ -1,3 +1,4 @@
+import { allocateBuffer, isMissing } from './allocate.js'
 import type { BufferSlice } from './tensor.js'
 
 const UNIFORM_COPY_DST = 0x40 | 0x08
@@ -20,12 +21,13 @@ export class UniformCache {
   get(words: Uint32Array): BufferSlice {
     const key = words.join()
     let buffer = this.#blocks.get(key)
-    if (buffer) {
+    if (buffer && !isMissing(buffer)) {
       this.#blocks.delete(key) // re-inserted below: a Map iterates in insertion order, oldest first
     } else {
+      buffer?.destroy()
       const padded = new Uint32Array(Math.ceil(words.length / 4) * 4)
       padded.set(words)
-      buffer = this.#device.createBuffer({ label: 'uniforms', size: padded.byteLength, usage: UNIFORM_COPY_DST })
+      buffer = allocateBuffer(this.#device, { label: 'uniforms', size: padded.byteLength, usage: UNIFORM_COPY_DST })
       this.#device.queue.writeBuffer(buffer, 0, padded)
       if (this.#blocks.size >= this.#capacity) {
         // Dropped, not destroyed: an encoder that is not submitted yet may hold it.

@@ -1,4 +1,4 @@
-import type { BufferSlice, Runtime } from '@sparse-attention/core'
+import { allocateBuffer, type BufferSlice, isMissing, type Runtime } from '@sparse-attention/core'
 
 /** The rows that clusters start from, on the GPU: uploaded once for each shape. */
 export interface FirstRows {
@@ -31,11 +31,12 @@ export function firstRows(runtime: Runtime): FirstRows {
     get({ segments, clusters, groups, members }) {
       const key = [segments, clusters, groups, members].join()
       const found = uploaded.get(key)
-      if (found) return found
+      if (found && !isMissing(found.buffer)) return found
+      found?.buffer.destroy()
       const rows = sampleRows(clusters, members)
       if (groups > clusters) rows.push(members)
       const sizeBytes = Math.ceil((segments * groups * 4) / 16) * 16
-      const buffer = runtime.device.createBuffer({
+      const buffer = allocateBuffer(runtime.device, {
         label: 'first rows',
         size: sizeBytes,
         usage: 0x80 | 0x08, // STORAGE | COPY_DST

@@ -1,4 +1,4 @@
-import type { OwnedTensor, Runtime } from '@sparse-attention/core'
+import { isMissing, type OwnedTensor, type Runtime } from '@sparse-attention/core'
 
 /** Buffers for attention outputs and uploads, of which a run needs the same few sizes over and over. */
 export class BufferPool {
@@ -18,7 +18,7 @@ export class BufferPool {
    */
   take(sizeBytes: number): GPUBuffer {
     const words = Math.ceil(sizeBytes / 16) * 4
-    const index = this.#free.findIndex(({ shape }) => shape[0] === words)
+    const index = this.#free.findIndex(({ shape, buffer }) => shape[0] === words && !isMissing(buffer))
     const memory = index >= 0 ? this.#free.splice(index, 1)[0]! : this.runtime.tensor('f32', [words])
     this.#taken.set(memory.buffer, memory)
     return memory.buffer

@@ -1,5 +1,6 @@
 export { type DescribeMethodOptions, describeMethod } from './conformance/describe-method.js'
 export { type ErrorInUlps, type ExpectedAttention, errorInUlps, expectAttentionClose } from './error-rule.js'
+export { type AllocationFailure, type FailingAllocation, failAllocation } from './fail-allocation.js'
 export { type InputKind, type Inputs, inputKinds, makeInputs, scaleFor } from './inputs.js'
 export { type AttentionAnswer, type AttentionProblem, attentionOracle, type Mask, type OracleAnswer } from './oracle.js'
 export { type Parameters, pairwise } from './pairwise.js'

@@ -1,4 +1,6 @@
 import {
+  allocateBuffers,
+  assertAllocated,
   type BufferSlice,
   bytesPerElement,
   type Dispatch,
@@ -73,21 +75,38 @@ export class PagePool implements Disposable {
     const { kvHeads, headDim, dtype, pages, pageSize } = config
     this.allocator = new PageAllocator(pages)
     const shape = [1, kvHeads, pages * pageSize, headDim]
-    this.k = runtime.tensor(dtype, shape)
-    this.v = runtime.tensor(dtype, shape)
     const { device } = runtime
     const count = pages * pageSize + 1
-    this.numbers = device.createBuffer({ label: 'page numbers', size: count * 4, usage: STORAGE_COPY })
+    const kept = config.metadata.map((each) => ({ name: each.name, bytes: each.bytesPerPage(config) }))
+    const sizes = kept.flatMap(({ name, bytes }) => bytes.map((one) => ({ label: name, size: kvHeads * pages * one })))
+    const tensors: OwnedTensor[] = []
+    const tensor = () => {
+      tensors.push(runtime.tensor(dtype, shape))
+      return tensors.at(-1)!
+    }
+    let buffers: GPUBuffer[]
+    try {
+      ;[this.k, this.v] = [tensor(), tensor()]
+      const all = [{ label: 'page numbers', size: count * 4 }, ...sizes]
+      buffers = allocateBuffers(
+        device,
+        all.map((each) => ({ ...each, usage: STORAGE_COPY })),
+      )
+    } catch (error) {
+      for (const made of tensors) made.dispose()
+      throw error
+    }
+    this.numbers = buffers.shift()!
     device.queue.writeBuffer(
       this.numbers,
       0,
       Uint32Array.from({ length: count }, (_, n) => n),
     )
-    const arrays = config.metadata.map(({ name, bytesPerPage }) => ({
+    const arrays = kept.map(({ name, bytes }) => ({
       name,
-      arrays: bytesPerPage(config).map((bytes): MetadataArray => {
-        const buffer = device.createBuffer({ label: name, size: kvHeads * pages * bytes, usage: STORAGE_COPY })
-        return { slice: { buffer, offsetBytes: 0, sizeBytes: buffer.size }, bytesPerPage: bytes }
+      arrays: bytes.map((one): MetadataArray => {
+        const buffer = buffers.shift()!
+        return { slice: { buffer, offsetBytes: 0, sizeBytes: buffer.size }, bytesPerPage: one }
       }),
     }))
     this.#arrays = arrays.flatMap((entry) => entry.arrays)
@@ -100,8 +119,11 @@ export class PagePool implements Disposable {
 
   /** Bytes of GPU memory of the pool, whatever its caches hold. */
   get bytes(): number {
-    const buffers = [this.k.buffer, this.v.buffer, this.numbers, ...this.#arrays.map(({ slice }) => slice.buffer)]
-    return buffers.reduce((sum, { size }) => sum + size, 0)
+    return this.buffers.reduce((sum, { size }) => sum + size, 0)
+  }
+
+  get buffers(): readonly GPUBuffer[] {
+    return [this.k.buffer, this.v.buffer, this.numbers, ...this.#arrays.map(({ slice }) => slice.buffer)]
   }
 
   /** Dispatches that copy new tokens into their pages and bring metadata up to date. */
@@ -157,7 +179,8 @@ export class PagePool implements Disposable {
  * Memory for the pages of many sequences, and of the layers of a model that have one shape. Caches are made on it by
  * `pagedKVCache({ pool, … })`.
  *
- * @throws INVALID_ARGUMENT, INVALID_DTYPE for sizes that are none; LIMIT_EXCEEDED when the device cannot allocate or bind them
+ * @throws INVALID_ARGUMENT, INVALID_DTYPE for sizes that are none; LIMIT_EXCEEDED when the device cannot bind them, OUT_OF_MEMORY
+ *   when it has no memory for them
  */
 export async function pagePool(runtime: Runtime, given: PagePoolConfig): Promise<PagePool> {
   const config = { pageSize: 16, metadata: [], ...given }
@@ -169,7 +192,14 @@ export async function pagePool(runtime: Runtime, given: PagePoolConfig): Promise
     setLength(runtime),
     ...config.metadata.map((metadata) => metadata.appended(runtime, shape)),
   ])
-  return new PagePool(runtime, config, { append, copy, setLength: length, update })
+  const pool = new PagePool(runtime, config, { append, copy, setLength: length, update })
+  try {
+    await assertAllocated(runtime.device, pool.buffers)
+    return pool
+  } catch (error) {
+    pool.dispose()
+    throw error
+  }
 }
 
 function checkConfig(runtime: Runtime, config: Required<PagePoolConfig>): void {

@@ -1,5 +1,7 @@
 import {
   type AppendOptions,
+  allocateBuffer,
+  assertAllocated,
   type Dispatch,
   type KeyPages,
   type KVCacheConfig,
@@ -30,8 +32,8 @@ export interface SharedPool extends Pick<KVCacheConfig, 'batch' | 'capacity'> {
  * Memory is the pool's, and a table of 4 · batch · (1 + ⌈capacity / pageSize⌉) bytes. Cost of `append`: the new tokens read and
  * written once; of metadata, those of the pages that they lie in.
  *
- * @throws INVALID_ARGUMENT, INVALID_DTYPE for sizes that are none; LIMIT_EXCEEDED when the device cannot allocate or bind the
- *   pool; DISPOSED, WRONG_RUNTIME for a pool that cannot be used
+ * @throws INVALID_ARGUMENT, INVALID_DTYPE for sizes that are none; LIMIT_EXCEEDED when the device cannot bind the pool,
+ *   OUT_OF_MEMORY when it has no memory for it; DISPOSED, WRONG_RUNTIME for a pool that cannot be used
  */
 export async function pagedKVCache(runtime: Runtime, given: OwnPool | SharedPool): Promise<PagedKVCache> {
   const { batch = 1, capacity } = given
@@ -41,12 +43,27 @@ export async function pagedKVCache(runtime: Runtime, given: OwnPool | SharedPool
     given.pool.assertUsable()
     if (given.pool.runtime !== runtime)
       throw refusal('WRONG_RUNTIME', 'pool', 'The pool belongs to another runtime.', 'Make it with this one.')
-    return new Cache(given.pool, batch, capacity, { count: Number.POSITIVE_INFINITY })
+    return checked(new Cache(given.pool, batch, capacity, { count: Number.POSITIVE_INFINITY }))
   }
   const pageSize = given.pageSize ?? 16
   const { pages = batch * Math.ceil(capacity / pageSize), kvHeads, headDim, dtype, metadata = [] } = given
   const pool = await pagePool(runtime, { pages, pageSize, kvHeads, headDim, dtype, metadata })
-  return new Cache(pool, batch, capacity, { count: 0 })
+  try {
+    return await checked(new Cache(pool, batch, capacity, { count: 0 }))
+  } catch (error) {
+    pool.dispose()
+    throw error
+  }
+}
+
+async function checked(cache: Cache): Promise<Cache> {
+  try {
+    await assertAllocated(cache.runtime.device, [cache.view().pages.table.buffer])
+    return cache
+  } catch (error) {
+    cache.dispose()
+    throw error
+  }
 }
 
 /** What one sequence has. */
@@ -83,7 +100,7 @@ class Cache implements PagedKVCache {
     const width = Math.min(Math.ceil(capacity / pageSize), pages)
     const size = batch * (width + 1) * 4
     // Zeros: every sequence is empty.
-    this.#table = this.runtime.device.createBuffer({ label: 'page table', size, usage: 0x80 | 0x04 | 0x08 })
+    this.#table = allocateBuffer(this.runtime.device, { label: 'page table', size, usage: 0x80 | 0x04 | 0x08 })
     const table = { buffer: this.#table, offsetBytes: 0, sizeBytes: size }
     this.#pages = { pageSize, table, width, poolPages: pages, metadata: pool.metadata }
     users.count++

@@ -2,7 +2,7 @@ import { defineMethod, type MethodFactory, type OptionValue } from '@sparse-atte
 import {
   flashAttention,
   newVerticalSlashPlan,
-  perHeadTable,
+  perHeadTables,
   sampledWeights,
   selectLists,
   verticalSlashIndex,
@@ -82,8 +82,8 @@ export const minferenceVerticalSlash: MethodFactory<MinferenceVerticalSlashOptio
         verticalSlashIndex(runtime),
         flashAttention(runtime, config, { plan: 'stripe' }),
       ])
-      const verticals = perHeadTable(runtime, 'vertical', vertical, queryHeads)
-      const slashes = perHeadTable(runtime, 'slash', slash, queryHeads)
+      const tables = perHeadTables(runtime, { vertical, slash }, queryHeads)
+      const { vertical: verticals, slash: slashes } = tables
       return {
         plan(frame) {
           const { keyLength, context } = frame

@@ -4,13 +4,11 @@ import {
   type AttentionShape,
   type AttentionState,
   countPairs,
-  createRuntime,
   type DType,
   type MethodDefinition,
   type MethodOptions,
   type Plan,
   type Runtime,
-  type RuntimeOptions,
   type SparseAttention,
   SparseAttentionError,
   uploadPlan,
@@ -22,6 +20,8 @@ import { trackBuffers } from '../track-buffers.js'
 import { type Attended, attend, withAttention } from './attend.js'
 import { type Knob, knobs, smallHeadDim } from './cases.js'
 import type { MethodUnderTest } from './check-case.js'
+import { cuttingRuntime } from './cutting-runtime.js'
+import { faultProperties } from './fault-properties.js'
 import { stateProperties } from './state-properties.js'
 
 /** Something that holds for every method, checked at one shape. */
@@ -36,6 +36,8 @@ export interface PropertyContext<Options extends MethodOptions> {
   readonly runtime: Runtime
   readonly method: MethodUnderTest<Options>
   readonly block: { readonly q: number; readonly k: number }
+  /** Every place of a fault and many runs, for hours; default: some of them. */
+  readonly long?: boolean
 }
 
 const seed = 1
@@ -78,6 +80,7 @@ export function properties<Options extends MethodOptions>(definition: MethodDefi
       applies: ({ capabilities }) => capabilities.selfAttention === true,
       check: selfAttentionOnly,
     },
+    ...faultProperties<Options>(),
     ...(definition.capabilities.state ? stateProperties<Options>() : []),
   ]
   return all.filter((property) => property.applies?.(definition) ?? true)
@@ -276,18 +279,10 @@ async function sameBitsAgain<Options extends MethodOptions>(context: PropertyCon
   })
 }
 
-/** For another runtime on the device, with the same kernels. */
-function onSameDevice({ device, adapterInfo, tier }: Runtime): RuntimeOptions {
-  return { device, tier, ...(adapterInfo && { adapterInfo }) }
-}
-
 async function sameBitsCut<Options extends MethodOptions>(context: PropertyContext<Options>): Promise<void> {
   const given = problem(context)
   const whole = await runOnce(context, given)
-  using cutting = await createRuntime({
-    ...onSameDevice(context.runtime),
-    work: { operationsPerDispatch: 1e6, operationsPerSubmit: 1e6 },
-  })
+  const cutting = await cuttingRuntime(context.runtime)
   expectSameBits(await runOnce({ ...context, runtime: cutting }, given), whole, 'the cut run')
 }
 
@@ -295,10 +290,7 @@ async function sameBitsConcurrent<Options extends MethodOptions>(context: Proper
   const { runtime, method } = context
   const problems = [problem(context), problem(context, { blocks: 2, kind: 'stripes' })] as const
   const alone = [await runOnce(context, problems[0]), await runOnce(context, problems[1])] as const
-  using cutting = await createRuntime({
-    ...onSameDevice(runtime),
-    work: { operationsPerDispatch: 1e7, operationsPerSubmit: 1e7 },
-  })
+  const cutting = await cuttingRuntime(runtime)
   const states: AttentionState[] = []
   using one = await cutting.use(method.factory(), problems[0].config)
   using other = await cutting.use(method.factory(), problems[1].config)
