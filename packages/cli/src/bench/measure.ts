@@ -9,6 +9,7 @@ import {
   type Tier,
 } from '@sparse-attention/core'
 import { allowedError, errorOfRows } from './check-rows.js'
+import { gatheredBytes } from './gathered-bytes.js'
 import type { GpuTimer } from './gpu-timer.js'
 import type { BenchInput } from './input.js'
 import type { Peer } from './peer.js'
@@ -45,6 +46,16 @@ export interface BenchResult {
   readonly operations: number | null
   /** Of q, k, v, output and LSE, each moved once. */
   readonly bytes: number | null
+  /** With a grid, of methods: the memory that they take, beside that of gathering; else null. */
+  readonly memory: BenchMemory | null
+}
+
+/** In bytes. */
+export interface BenchMemory {
+  /** Scratch that the first call allocated: copies in another order, lists, partial results. */
+  readonly scratch: number
+  /** Keys and values of every group of queries that shares a selection, gathered one after another. */
+  readonly gathered: number
 }
 
 export interface MeasureOptions {
@@ -54,6 +65,8 @@ export interface MeasureOptions {
   readonly samples: number
   readonly signal: AbortSignal
   readonly onSample: (contender: string) => void
+  /** Where the tokens lie, for methods that ask. */
+  readonly grid?: readonly number[]
 }
 
 /** Samples of one contender, for a progress bar. */
@@ -82,13 +95,15 @@ export async function measureMethod(
   using attention = await runtime.use(method, { queryHeads, kvHeads, headDim, dtype, causal, scale })
   using tensors = uploadInput(runtime, input)
   const { q, k, v, out, lse } = tensors
-  const call = { q, k, v, out, lse }
+  const { grid } = options
+  const call = { q, k, v, out, lse, ...(grid && { context: { grid } }) }
   const first = await attention.run(call, { signal })
   const answer = { out: await runtime.read(out), lse: await runtime.read(lse) }
   const host = await first.plan.read()
   const { kept, visible } = countPairs(host)
   using plan: Plan = first.plan.clone()
   const exact = dense ?? answer
+  const scratch = runtime.scratch.allocatedBytes
   const found = {
     length: input.queryLength,
     contender: attention.id,
@@ -100,6 +115,7 @@ export async function measureMethod(
     relativeError: relativeError(answer.out, exact.out),
     operations: 4 * headDim * kept,
     bytes: compulsoryBytes(input, answer.lse.length * 4),
+    memory: grid ? { scratch, gathered: gatheredBytes(host, input) } : null,
   }
   const error = errorOfRows(input, options, { ...answer, plan: host })
   const times = isRight(error, dtype)
@@ -133,6 +149,7 @@ export async function measurePeer(
     planningMs: null,
     operations: null,
     bytes: null,
+    memory: null,
   }
   using tensors = uploadInput(runtime, input)
   let right = false

@@ -2,7 +2,9 @@ import { type AdapterReport, nameAdapter } from '../adapter.js'
 import { formatOptions } from '../option-values.js'
 import { formatTable } from '../table.js'
 import type { Ceilings } from './ceilings.js'
-import type { InputKind } from './input.js'
+import { formatMethod } from './format.js'
+import { type InputKind, tokensOf } from './input.js'
+import { listVersions, markdownTable } from './markdown.js'
 import type { BenchResult } from './measure.js'
 import type { Times } from './time-attention.js'
 
@@ -17,6 +19,8 @@ export interface BenchReport {
     readonly causal: boolean
   }
   readonly input: { readonly kind: InputKind; readonly seed: number }
+  /** Where tokens lie, one for each length, where given. */
+  readonly grids: readonly (readonly number[])[] | null
   /** Options that were not given are each method's budgets for the length, not its defaults. */
   readonly scaled: boolean
   /** Of each contender, those that count. */
@@ -33,7 +37,7 @@ export interface BenchReport {
   readonly markdown: string | null
 }
 
-const head = [
+const columns = [
   'length',
   'contender',
   'tier',
@@ -49,8 +53,15 @@ const head = [
   'bytes',
 ]
 
+/** With grids. */
+const memoryColumns = ['scratch MB', 'gathered MB']
+
+function headOf({ grids }: BenchReport): string[] {
+  return grids ? [...columns, ...memoryColumns] : columns
+}
+
 /** Columns of numbers. */
-const right: ReadonlySet<number> = new Set([0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+const right: ReadonlySet<number> = new Set([0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
 
 export function formatReport(report: BenchReport): string {
   const rows = report.results.map((result) => cells(report, result))
@@ -58,7 +69,7 @@ export function formatReport(report: BenchReport): string {
   return [
     describe(report),
     '',
-    formatTable([head, ...rows], right),
+    formatTable([headOf(report), ...rows], right),
     '',
     ...reasons(report),
     ...options,
@@ -69,16 +80,16 @@ export function formatReport(report: BenchReport): string {
 
 /** The same as a page of Markdown, with what a figure must be named with. */
 export function formatMarkdown(report: BenchReport, command: string): string {
-  const row = (cellsOf: readonly string[]) => `| ${cellsOf.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
-  const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version ?? 'not installed'}`)
   return [
     `# ${describe(report)}`,
     '',
-    `${nameAdapter(report.adapter)}, ${report.date}; ${versions.join(', ')}. \`${command}\``,
+    `${nameAdapter(report.adapter)}, ${report.date}; ${listVersions(report.versions)}. \`${command}\``,
     '',
-    row(head),
-    row(head.map((_, i) => (right.has(i) ? '---:' : '---'))),
-    ...report.results.map((result) => row(cells(report, result))),
+    markdownTable(
+      headOf(report),
+      report.results.map((result) => cells(report, result)),
+      new Set([1, 2]),
+    ),
     '',
     ...[...reasons(report), ...optionLines(report), ...notes(report)].map((line) => `${line}\n`),
   ].join('\n')
@@ -93,15 +104,15 @@ function describe({ shape, input, samples }: BenchReport): string {
   )
 }
 
-function cells({ results, ceilings }: BenchReport, result: BenchResult): string[] {
-  const { length, contender, tier, status, density, recall, relativeError, total, attend, planningMs } = result
+function cells({ results, ceilings, grids }: BenchReport, result: BenchResult): string[] {
+  const { length, tier, status, density, recall, relativeError, total, attend, planningMs, memory } = result
   const times = total ? [range(total.wall), total.gpu ? range(total.gpu) : '–'] : [status, '–']
   const attendMs = attend && best(attend)
   const share = (amount: number | null, ceiling: number) =>
     amount === null || attendMs === null ? '–' : `${((100 * amount) / (attendMs / 1000) / ceiling).toFixed(1)} %`
   return [
-    String(length),
-    contender,
+    grids?.find((grid) => tokensOf(grid) === length)?.join('×') ?? String(length),
+    nameOf(results, result),
     tier ?? '–',
     density === null ? '–' : density.toFixed(3),
     recall === null ? '–' : recall.toFixed(4),
@@ -112,7 +123,20 @@ function cells({ results, ceilings }: BenchReport, result: BenchResult): string[
     speedup(results, result),
     share(result.operations, ceilings.f32OperationsPerSecond),
     share(result.bytes, ceilings.bytesPerSecond),
+    ...(grids ? [megabytes(memory?.scratch), megabytes(memory?.gathered)] : []),
   ]
+}
+
+function megabytes(bytes: number | undefined): string {
+  return bytes === undefined ? '–' : (bytes / 1e6).toFixed(1)
+}
+
+/** With its options where a method is there more than once. */
+function nameOf(results: readonly BenchResult[], { contender, length, tier, options }: BenchResult): string {
+  const same = results.filter(
+    (other) => other.contender === contender && other.length === length && other.tier === tier,
+  )
+  return same.length > 1 ? formatMethod(contender, options) : contender
 }
 
 function range({ medianMs, p10Ms, p90Ms }: Times['wall']): string {
@@ -151,11 +175,16 @@ function optionLines({ results, scaled }: BenchReport): string[] {
   return [...new Set(lines)]
 }
 
-function notes({ ceilings, gpuTimes, adapter }: BenchReport): string[] {
+function notes({ ceilings, gpuTimes, adapter, grids }: BenchReport): string[] {
   const { bytesPerSecond, f32OperationsPerSecond } = ceilings
   return [
     'Density: pairs computed of those visible. Recall: softmax mass kept. Error: of the output, relative to dense.',
     `Wall: from the call until the GPU is idle. GPU: ${gpuTimes ? 'on its own clock' : 'this device has no timestamps'}. Planning: the whole less attending over a given plan.`,
+    ...(grids
+      ? [
+          `Scratch: what the call allocated besides tensors and plan. Gathered: keys and values of each group of queries that shares a selection, copied one after another; not done here.`,
+        ]
+      : []),
     `f32 ops, bytes: the least that attending must compute and move, as shares of ${(f32OperationsPerSecond / 1e9).toFixed(0)} GFLOPS of f32 and ${(bytesPerSecond / 1e9).toFixed(1)} GB/s, measured in this run.`,
     `On ${nameAdapter(adapter)}`,
   ]

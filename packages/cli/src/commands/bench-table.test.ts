@@ -92,6 +92,40 @@ describe('bench table', () => {
     expect(summary).not.toContain('\nold\n')
   })
 
+  it('goes on with a table where it ended, and refuses one of other settings', { timeout: 120_000 }, async () => {
+    const out = join(folder, 'parts')
+    const run = (...argv: string[]) =>
+      runCaptured(['bench', 'table', '--scale', 'tiny', '--no-pytorch', '--out', out, '--json', ...argv])
+    const parsed = async (...argv: string[]) => {
+      const { exitCode, stdout, stderr } = await run(...argv)
+      expect(exitCode, stderr).toBe(0)
+      return parseDocumented('bench-table', stdout) as TableReport
+    }
+    const first = await parsed('--rows', '^(decode/group-1|tiers/portable)$')
+    expect(first.parts).toEqual([expect.objectContaining({ measured: 2 })])
+    // What it has already is measured again only where it is asked for.
+    const second = await parsed('--rows', '^(decode/group-4|tiers/portable)$', '--resume')
+    const names = ['decode/group-4', 'decode/group-1', 'tiers/portable']
+    expect(second.rows.map(({ name }) => name)).toEqual(names)
+    expect(second.rows[1]).toEqual(first.rows[0])
+    expect(second.rows[2]).not.toEqual(first.rows[1])
+    expect(second.parts.map(({ measured }) => measured)).toEqual([2, 2])
+    expect(second.missing).toBe(first.missing - 1)
+    expect(second.seconds).toBeCloseTo(second.parts[0]!.seconds + second.parts[1]!.seconds, 6)
+
+    const soon = await parsed('--resume', '--stop-after', '1')
+    expect(soon.rows.length + soon.series.length).toBe(3 + soon.parts[2]!.measured)
+    expect(soon.missing).toBeGreaterThan(0)
+    expect(soon.rows.filter(({ name }) => names.includes(name))).toEqual(second.rows)
+
+    const other = await run('--resume', '--seed', '2')
+    expect(other.exitCode).toBe(2)
+    expect(other.stdout).toMatch(/seed 1, this run has 2/)
+    expect(await refusal(['bench', 'table', '--resume'])).toMatchObject({ code: 'INVALID_ARGUMENT' })
+    await writeFile(join(out, 'table.json'), '{}')
+    expect(await refusal(['bench', 'table', '--resume', '--out', out])).toMatchObject({ code: 'INVALID_FILE' })
+  })
+
   it('says what is not there, and goes on', { timeout: 60_000 }, async () => {
     const argv = ['bench', 'table', '--rows', '^(dense/toggles|onnxruntime-web|long-prompt/none)$', '--scale', 'tiny']
     const { exitCode, stdout } = await runCaptured([...argv, '--no-pytorch'])

@@ -7,9 +7,10 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { describeAdapter } from '../adapter.js'
 import { measureCeilings } from '../bench/ceilings.js'
 import { GpuTimer } from '../bench/gpu-timer.js'
-import { choose, measureTable } from '../bench/table/measure-table.js'
+import { choose, type Measured, measureTable } from '../bench/table/measure-table.js'
 import { noPyTorch, type PyTorchReport, timePyTorch } from '../bench/table/pytorch.js'
 import { formatTableMarkdown, formatTableReport, type TableReport } from '../bench/table/report.js'
+import { checkSameRun, mergeParts, notYet, readEarlier } from '../bench/table/resume.js'
 import { seriesLengths } from '../bench/table/series.js'
 import { type Scale, Workbench } from '../bench/table/workbench.js'
 import { benchVersions, commandLine } from '../bench/versions.js'
@@ -25,6 +26,8 @@ interface TableOptions {
   readonly pytorch: boolean
   readonly python: string
   readonly out?: string
+  readonly resume?: boolean
+  readonly stopAfter?: number
   readonly markdown?: string
   readonly json?: boolean
 }
@@ -42,7 +45,9 @@ export function benchTableCommand(output: (json: boolean) => Output): Command {
     .option('--samples <n>', 'samples that count, of each time (default: 9; tiny 1)', integer(1))
     .option('--no-pytorch', 'leave PyTorch out')
     .option('--python <command>', 'a Python with torch, for its figures', 'python3')
-    .option('--out <folder>', 'write table.json and table.md there')
+    .option('--out <folder>', 'write table.json and table.md there, again after each row')
+    .option('--resume', "go on with the folder's table: what it lacks is measured, or what --rows match")
+    .option('--stop-after <s>', 'begin no row or point later than so many seconds', integer(1))
     .option('--markdown <file>', 'write the table as Markdown')
     .option('--json', 'print one JSON object')
     .action(async (options: TableOptions, command: Command) => {
@@ -63,9 +68,8 @@ function pattern(text: string): RegExp {
 async function benchTable(options: TableOptions, out: Output, command: string): Promise<TableReport> {
   const { signal } = out
   const start = performance.now()
-  const chosen = choose(options.rows)
-  const steps = chosen.rows.length + chosen.points.length
-  if (steps === 0) {
+  const named = choose(options.rows)
+  if (named.rows.length + named.points.length === 0) {
     throw new SparseAttentionError('INVALID_ARGUMENT', {
       message: `No row's name matches ${options.rows}.`,
       fix: 'Leave --rows out to see the names of all, or match part of one, such as dense.',
@@ -73,37 +77,71 @@ async function benchTable(options: TableOptions, out: Output, command: string): 
     })
   }
   const { markdown } = await prepareFiles(options)
+  const earlier = options.resume ? await earlierOf(options) : undefined
+  // Rows that are asked for by name are measured again.
+  const chosen = earlier && options.rows === undefined ? notYet(named, earlier) : named
+  const steps = chosen.rows.length + chosen.points.length
   using runtime = await createRuntime({ onNotice: out.log })
   const scale = options.scale === 'auto' ? (runtime.software ? 'tiny' : 'full') : options.scale
   const { seed, samples = scale === 'full' ? 9 : 1 } = options
   using timer = await GpuTimer.for(runtime)
+  const about = {
+    ...{ scale, seed, samples, gpuTimes: timer !== undefined },
+    ...{ adapter: describeAdapter(runtime), versions: benchVersions() },
+  }
+  if (earlier) checkSameRun(earlier, about)
   // Nobody else uses the GPU while PyTorch is timed.
-  const pytorch = await pytorchFor(options, scale, samples, signal)
+  const pytorch = earlier?.pytorch.results.length ? earlier.pytorch : await pytorchFor(options, scale, samples, signal)
   const ceilings = await measureCeilings(runtime, timer, signal)
   using bench = new Workbench({ runtime, ceilings, scale, seed, samples, signal, pytorch, timer })
-  const bar = out.progress(steps)
-  try {
-    const { rows, series } = await measureTable(bench, chosen, (name) => bar.step(name))
-    const written = [...(options.out === undefined ? [] : [join(options.out, 'table.json')]), ...markdown]
-    const report: TableReport = {
-      ...{ scale, seed, samples, gpuTimes: timer !== undefined, ceilings, rows, series, pytorch },
-      adapter: describeAdapter(runtime),
-      versions: benchVersions(),
-      date: new Date().toISOString().slice(0, 10),
-      command,
-      seconds: (performance.now() - start) / 1000,
-      written,
+  const written = [...(options.out === undefined ? [] : [join(options.out, 'table.json')]), ...markdown]
+  const all = choose(undefined)
+  const reportOf = (found: Measured): TableReport => {
+    const { rows, series } = mergeParts(earlier, found)
+    const date = new Date().toISOString().slice(0, 10)
+    const seconds = (performance.now() - start) / 1000
+    const part = { date, command, measured: found.rows.length + found.series.length, ceilings, seconds }
+    return {
+      ...{ ...about, ceilings, rows, series, pytorch, date, command, written },
+      parts: [...(earlier?.parts ?? []), part],
+      missing: all.rows.length + all.points.length - rows.length - series.length,
+      seconds: (earlier?.seconds ?? 0) + seconds,
     }
+  }
+  const bar = out.progress(steps)
+  const write = async (report: TableReport) => {
     signal.throwIfAborted()
     const text = new TextEncoder()
     for (const path of written) {
       const content = path.endsWith('.json') && !markdown.includes(path) ? json(report) : formatTableMarkdown(report)
       await writeAtomically(path, text.encode(content))
     }
+  }
+  try {
+    const onStep = async (name: string, found: Measured) => {
+      bar.step(name)
+      await write(reportOf(found))
+    }
+    const { stopAfter = Number.POSITIVE_INFINITY } = options
+    const goesOn = () => performance.now() - start < 1000 * stopAfter
+    const report = reportOf(await measureTable(bench, chosen, onStep, goesOn))
+    await write(report)
     return report
   } finally {
     bar.stop()
   }
+}
+
+/**
+ * @throws INVALID_ARGUMENT without a folder, INVALID_FILE
+ */
+async function earlierOf({ out }: TableOptions): Promise<TableReport | undefined> {
+  if (out !== undefined) return readEarlier(join(out, 'table.json'))
+  throw new SparseAttentionError('INVALID_ARGUMENT', {
+    message: 'There is no folder with a table to go on with.',
+    fix: 'Name it by --out.',
+    where: 'resume',
+  })
 }
 
 /** Finds out before long work whether its results can be written. */

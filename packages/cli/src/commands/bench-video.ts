@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { DType } from '@sparse-attention/core'
+import { type DType, SparseAttentionError } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { samplingShift, type VideoSize, videoGrid, videoSizes, videoTokens } from '@sparse-attention/models'
 import { loadVideoModel } from '@sparse-attention/models/node'
@@ -10,8 +10,10 @@ import { describeAdapter } from '../adapter.js'
 import { benchVersions, commandLine } from '../bench/versions.js'
 import { defaultCases, parseCase } from '../bench/video/cases.js'
 import { type FrontierResults, measureFrontier } from '../bench/video/measure-frontier.js'
+import { mergeParts, partName } from '../bench/video/parts.js'
 import { frontierPictures } from '../bench/video/pictures.js'
-import { formatFrontier, type VideoFrontierReport } from '../bench/video/report.js'
+import { formatFrontier, formatResult, reportFile, type VideoFrontierReport } from '../bench/video/report.js'
+import { type SeedRange, seedRange, seedsOf } from '../bench/video/seeds.js'
 import { VideoMaker } from '../demo/video/video-maker.js'
 import { loadSharp } from '../figures/plan-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
@@ -24,17 +26,22 @@ interface BenchVideoOptions {
   readonly size?: VideoSize
   readonly steps?: number
   readonly guidance?: number
-  readonly seeds?: number
+  readonly seeds?: SeedRange
   readonly dtype?: DType
+  readonly looksEvery?: number
+  /** --no-times, --no-capture. */
+  readonly times: boolean
+  readonly capture: boolean
   readonly out?: string
+  readonly merge?: boolean
   readonly model?: string
   readonly json?: boolean
 }
 
 /** What a CPU does in a few minutes; elsewhere steps are the model's own. */
 const defaults = {
-  software: { size: 'tiny', steps: 2, seeds: 1, dtype: 'f32' },
-  hardware: { size: 'full', steps: undefined, seeds: 20, dtype: 'f16' },
+  software: { size: 'tiny', steps: 2, seeds: { first: 1, last: 1 }, dtype: 'f32' },
+  hardware: { size: 'full', steps: undefined, seeds: { first: 1, last: 20 }, dtype: 'f16' },
 } as const
 
 export function benchVideoCommand(output: (json: boolean) => Output): Command {
@@ -50,16 +57,28 @@ export function benchVideoCommand(output: (json: boolean) => Output): Command {
     )
     .option('--steps <n>', "of denoising (default: the model's own, on a software adapter 2)", integer(1))
     .option('--guidance <g>', "towards the scenes; 1: none (default: the model's own)", number)
-    .option('--seeds <n>', 'videos of each method (default: 20, on a software adapter 1)', integer(1))
+    .option(
+      '--seeds <n|first-last>',
+      'videos of each method, or a part of them (default: 20, on a software adapter 1)',
+      seedRange,
+    )
+    .option('--looks-every <n>', 'one of so many videos is looked into for its density, and not timed', integer(1))
+    .option('--no-times', 'time nothing: other processes are at work')
+    .option('--no-capture', "do not record onnxruntime-web's dispatches")
     .addOption(
       new Option('--dtype <dtype>', 'of attention (default: f16, on a software adapter f32)').choices(['f16', 'f32']),
     )
-    .option('--out <folder>', 'write video.json, video-frames.webp and video.webp there, the first after each seed')
+    .option(
+      '--out <folder>',
+      'write the results of the seeds there, after each of them, and video.webp and video-frames.webp of the first',
+    )
+    .option('--merge', 'make no videos: put together what was written to --out, as video.json')
     .addOption(new Option('--model <folder>', 'of another checkpoint').hideHelp())
     .option('--json', 'print one JSON object')
     .action(async (options: BenchVideoOptions, command: Command) => {
       const out = output(options.json === true)
-      const report = await benchVideo(options, out, commandLine(command))
+      const run = options.merge ? mergeVideo : benchVideo
+      const report = await run(options, out, commandLine(command))
       out.result(report, formatFrontier(report))
     })
 }
@@ -68,29 +87,46 @@ function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value]
 }
 
+async function mergeVideo({ out: folder }: BenchVideoOptions, _: Output, command: string): Promise<VideoFrontierReport> {
+  if (folder === undefined) {
+    throw new SparseAttentionError('INVALID_ARGUMENT', {
+      message: 'There is nothing to merge: --out is missing.',
+      fix: 'Name the folder that was --out of the runs to merge.',
+      where: 'out',
+    })
+  }
+  const path = join(folder, 'video.json')
+  await checkWritable(path)
+  const report = await mergeParts(folder, command)
+  await writeAtomically(path, reportFile(report))
+  return report
+}
+
 async function benchVideo(options: BenchVideoOptions, out: Output, command: string): Promise<VideoFrontierReport> {
   const { signal } = out
-  const file = (name: string) => join(options.out!, name)
-  if (options.out !== undefined) {
-    await mkdir(options.out, { recursive: true }).catch(() => {}) // whatever is wrong, the check below says it
-    for (const name of ['video.json', 'video.webp', 'video-frames.webp']) await checkWritable(file(name))
-    await loadSharp() // found missing now, not when the work is done
-  }
+  const { times, capture } = options
   using runtime = await createRuntime({ onNotice: out.log })
   const usual = defaults[runtime.software ? 'software' : 'hardware']
+  const range = options.seeds ?? usual.seeds
+  const seeds = seedsOf(range)
+  const pictures = range.first === 1
+  const file = (name: string) => join(options.out!, name)
+  const part = partName(range, times)
+  if (options.out !== undefined) {
+    await mkdir(options.out, { recursive: true }).catch(() => {}) // whatever is wrong, the check below says it
+    const names = [part, ...(pictures ? ['video.webp', 'video-frames.webp'] : [])]
+    for (const name of names) await checkWritable(file(name))
+    if (pictures) await loadSharp() // found missing now, not when the work is done
+  }
   const source = await loadVideoModel({ signal, ...(options.model !== undefined && { from: options.model }) })
   const { sampling } = source.config
-  const {
-    steps = usual.steps ?? sampling.steps,
-    guidance = sampling.guidance,
-    seeds = usual.seeds,
-    dtype = usual.dtype,
-  } = options
-  const grid = videoGrid(options.size ?? usual.size, source.config)
+  const { steps = usual.steps ?? sampling.steps, guidance = sampling.guidance, dtype = usual.dtype } = options
+  const grid = gridOf(options.size ?? usual.size, source.config)
   const tokens = videoTokens(grid)
   const cases = await Promise.all((options.case ?? defaultCases()).map((each) => parseCase(each, tokens)))
-  const looksEvery = Math.min(5, Math.max(2, seeds))
-  const about = {
+  const looksEvery = options.looksEvery ?? Math.min(5, Math.max(2, seeds.length))
+  await using maker = await VideoMaker.load(runtime, await loadOrt(runtime), source, { dtype, signal })
+  const reportOf = ({ seeds, results }: FrontierResults): VideoFrontierReport => ({
     date: new Date().toISOString().slice(0, 10),
     command,
     model: 'drifters-7m',
@@ -100,23 +136,26 @@ async function benchVideo(options: BenchVideoOptions, out: Output, command: stri
     guidance,
     shift: samplingShift(source.config, grid),
     dtype,
+    seeds,
     looksEvery,
+    captured: capture ? maker.captured : { used: false, reason: '--no-capture' },
+    results,
     tier: runtime.tier,
     adapter: describeAdapter(runtime),
     versions: benchVersions(),
+  })
+  const onSeed = async (found: FrontierResults, seed: number) => {
+    if (options.out !== undefined) await writeAtomically(file(part), reportFile(reportOf(found)))
+    if (seed === range.last) return
+    out.log(`seeds ${range.first} to ${seed}:`)
+    for (const result of found.results) out.log(`  ${formatResult(result)}`)
   }
-  const reportOf = ({ seeds, results }: FrontierResults): VideoFrontierReport => ({ ...about, seeds, results })
-  const write = async (found: FrontierResults) => {
-    if (options.out === undefined) return
-    await writeAtomically(file('video.json'), Buffer.from(`${JSON.stringify(reportOf(found), null, 1)}\n`))
-  }
-  await using maker = await VideoMaker.load(runtime, await loadOrt(runtime), source, { dtype, signal })
-  const bar = out.progress((cases.length + 1) * (seeds + 1))
+  const bar = out.progress((cases.length + 1) * (seeds.length + 1))
   try {
-    const measured = { maker, cases, grid, steps, guidance, seeds, looksEvery, signal }
-    const found = await measureFrontier({ ...measured, onVideo: bar.step, onSeed: write })
-    if (options.out !== undefined) {
-      const { animation, frames } = await frontierPictures(reportOf(found), found.videos)
+    const measured = { maker, cases, grid, steps, guidance, seeds, looksEvery, times, capture, signal }
+    const found = await measureFrontier({ ...measured, onVideo: bar.step, onSeed })
+    if (options.out !== undefined && pictures) {
+      const { animation, frames } = await frontierPictures(reportOf(found), found.videos, range.first)
       signal.throwIfAborted()
       await writeAtomically(file('video.webp'), animation)
       await writeAtomically(file('video-frames.webp'), frames)

@@ -91,6 +91,28 @@ describe('bench', () => {
     expect(stdout).toContain('gaussian inputs, seed 1; 2 samples')
   })
 
+  it('times methods over grids, and says what memory they take', { timeout: 120_000 }, async () => {
+    const cases = ['bilevel-routing:regions=4,topK=2', 'bilevel-routing:regions=4,topK=3', 'shifted-windows']
+    const argv = ['bench', '--heads', '2', '--head-dim', '16', '--samples', '1', '--no-peer', '--grid', '8x8']
+    const { exitCode, stdout, stderr } = await runCaptured([
+      ...argv,
+      ...cases.flatMap((of) => ['--case', of]),
+      '--json',
+    ])
+    expect(exitCode, stderr).toBe(0)
+    const report = parseDocumented('bench', stdout) as BenchReport
+    expect(report).toMatchObject({ grids: [[8, 8]], input: { kind: 'patches' } })
+    const [dense, two, three, windows] = report.results
+    for (const result of report.results) expect(result).toMatchObject({ length: 64, status: 'timed' })
+    expect([dense, two, three].map((result) => result!.density)).toEqual([1, 2 / 16, 3 / 16])
+    // Two and three of 16 regions of 4 tokens for each region: keys and values of f32, two heads of 16.
+    expect([two, three].map((result) => result!.memory!.gathered)).toEqual([2, 3].map((k) => 2 * k * 64 * 2 * 16 * 4))
+    // One copy of q, k, v and the output, in the order of the regions.
+    expect(two!.memory!.scratch).toBeGreaterThanOrEqual(4 * 64 * 2 * 16 * 4)
+    expect(three!.memory!.scratch).toBe(two!.memory!.scratch)
+    expect(windows).toMatchObject({ contender: 'shifted-windows', path: 'sparse' })
+  })
+
   it('is cancelled like the other verbs', async () => {
     const controller = new AbortController()
     controller.abort()
@@ -105,6 +127,9 @@ describe('bench', () => {
     [['--option', 'xattention.threshold=2'], 'INVALID_OPTION', /threshold/],
     [['--head-dim', '12'], 'UNSUPPORTED', /headDim 12/],
     [['--kv-heads', '3'], 'INVALID_ARGUMENT', /cannot share 3 KV heads/],
+    [['--grid', '8x8'], 'INVALID_ARGUMENT', /Both --grid and --lengths/],
+    [['--grid', '8x'], 'INVALID_ARGUMENT', /such as 56x56/],
+    [['--methods', 'xattention', '--case', 'dense'], 'INVALID_ARGUMENT', /Both --case and --methods/],
     [['--markdown', '/nowhere/bench.md'], 'INVALID_FILE', /nowhere/],
   ])('refuses %j', async (argv, code, message) => {
     expect(await refusal([...small, '--lengths', '16', ...argv])).toMatchObject({

@@ -29,6 +29,19 @@ async function compared(argv: readonly string[]): Promise<CompareReport> {
   return parseDocumented('compare', stdout) as CompareReport
 }
 
+it('takes a grid for methods that ask where tokens lie', { timeout: 60_000 }, async () => {
+  const input = join(folder, 'grid.safetensors')
+  const square = { ...shape, kvHeads: 4, queryLength: 64, keyLength: 64 }
+  const { q, k, v } = makeInputs('gaussian', square, 'f32', 3)
+  const tensor = (values: Parameters<typeof hostTensor>[2]) => hostTensor('F32', [1, 4, 64, 16], values)
+  await writeSafetensors(input, { q: tensor(q), k: tensor(k), v: tensor(v) })
+  const argv = ['--input', input, '--methods', 'bilevel-routing', '--repeat', '1', '--option']
+  const options = ['bilevel-routing.regions=4', 'bilevel-routing.topK=2']
+  const { methods } = await compared([...argv, ...options, '--grid', '8x8'])
+  expect(methods[1]).toMatchObject({ method: 'bilevel-routing', path: 'sparse', density: 2 / 16 })
+  expect(await refusal(['compare', ...argv, ...options])).toMatchObject({ message: expect.stringMatching(/grid/) })
+})
+
 describe.each(['f16', 'f32'] as const)('compare on %s', (dtype) => {
   const inputs = makeInputs('gaussian', shape, dtype, 11)
   let input: string

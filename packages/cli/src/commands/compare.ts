@@ -13,6 +13,7 @@ import { median } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'
+import { tokenGrid } from './token-grid.js'
 
 /** What `compare --json` prints. */
 export interface CompareReport {
@@ -58,6 +59,7 @@ interface CompareOptions {
   readonly option?: readonly string[]
   readonly causal?: boolean
   readonly scaled?: boolean
+  readonly grid?: readonly number[]
   readonly repeat: number
   readonly tier: Tier | 'auto'
   readonly png?: string
@@ -71,6 +73,11 @@ export function compareCommand(output: (json: boolean) => Output): Command {
     .requiredOption('--methods <a,b,...>', 'methods, as listed by `methods`; dense is always the first')
     .option('--option <method.name=value...>', 'options of a method; @file.json for tables [layer][head]')
     .option('--causal', 'query i sees keys j ≤ i + Lkv − Lq')
+    .option(
+      '--grid <n,n[,n]>',
+      'where tokens lie: height,width of an image, or frames,height,width of a video',
+      tokenGrid,
+    )
     .option('--scaled', "where no option is given, each method's budgets for this length instead of its defaults")
     .option('--repeat <n>', 'timed runs of each method, after one that is not counted', integer(1), 5)
     .addOption(new Option('--tier <tier>', 'kernels to use').choices(['auto', ...tiers]).default('auto'))
@@ -84,7 +91,7 @@ export function compareCommand(output: (json: boolean) => Output): Command {
 }
 
 async function compare(options: CompareOptions, out: Output): Promise<CompareReport> {
-  const { causal = false, scaled = false, repeat, png } = options
+  const { causal = false, scaled = false, repeat, png, grid } = options
   const { signal } = out
   const chosen = await chooseMethods(options.methods, options.option ?? [])
   if (png !== undefined) {
@@ -99,7 +106,10 @@ async function compare(options: CompareOptions, out: Output): Promise<CompareRep
   const bar = out.progress(methods.length * (repeat + 1))
   let measured: MethodMeasurement[]
   try {
-    measured = await measureMethods(runtime, methods, input, { causal, runs: repeat, signal, onRun: bar.step })
+    measured = await measureMethods(runtime, methods, input, {
+      ...{ causal, runs: repeat, signal, onRun: bar.step },
+      ...(grid && { grid }),
+    })
   } finally {
     bar.stop()
   }

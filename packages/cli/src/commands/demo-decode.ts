@@ -4,7 +4,7 @@ import { dense } from '@sparse-attention/kernels'
 import { loadHeldOutBook, loadLanguageModel } from '@sparse-attention/models/node'
 import { Command, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
-import { measureDecodeQuality, qualitySteps } from '../demo/decode-quality.js'
+import { answerTokens, measureDecodeQuality, qualitySteps } from '../demo/decode-quality.js'
 import { decodeMethods } from '../demo/generation-methods.js'
 import { loadForGeneration } from '../demo/load-for-generation.js'
 import { formatOptions, parseOptions } from '../option-values.js'
@@ -52,8 +52,6 @@ const defaults = {
 }
 /** Fewer leave no room for the needle and its question. */
 const shortest = 64
-/** Room for an answer. */
-const answerTokens = 64
 
 export function demoDecodeCommand(output: (json: boolean) => Output): Command {
   return new Command('decode')

@@ -28,6 +28,8 @@ export interface MethodMeasurement {
 
 export interface MeasureMethodsOptions {
   readonly causal: boolean
+  /** Where the tokens lie, for methods that ask. */
+  readonly grid?: readonly number[]
   /** Timed runs of each method, after one that is not counted. */
   readonly runs: number
   readonly signal: AbortSignal
@@ -45,7 +47,7 @@ export async function measureMethods(
   runtime: Runtime,
   methods: readonly ConfiguredMethod[],
   input: AttentionInput,
-  { causal, runs, signal, onRun }: MeasureMethodsOptions,
+  { causal, grid, runs, signal, onRun }: MeasureMethodsOptions,
 ): Promise<MethodMeasurement[]> {
   const { queryHeads, kvHeads, headDim, dtype } = input
   const attentions: SparseAttention[] = []
@@ -67,7 +69,7 @@ export async function measureMethods(
       const { result, runsMs } = await timeRuns(
         runtime,
         attention,
-        { q, k, v, out, lse },
+        { q, k, v, out, lse, ...(grid && { context: { grid } }) },
         { warmUps: 1, runs, signal, onRun: () => onRun(attention.id) },
       )
       const plan = await result.plan.read()

@@ -68,8 +68,23 @@ async function readHalves(runtime: Runtime, { buffer }: Tensor, first: number, c
   return halvesToFloats(new Uint16Array(bytes))
 }
 
-/** What one row of a plan of batch 1 keeps, as first and end of disjoint ranges of keys. Reads that row of the plan only. */
+/**
+ * What one row of a plan of batch 1 keeps, as first and end of disjoint ranges of keys. Reads that row of the plan only.
+ */
 export function keysOfRow(plan: HostPlan, head: number, row: number): number[] {
+  if (!('permutation' in plan)) return keysAtPosition(plan, head, row)
+  const { queries, keys, keyHeads } = plan.permutation
+  const { queryHeads, queryLength, keyLength } = plan
+  const position = queries.subarray(head * queryLength, (head + 1) * queryLength).indexOf(row)
+  const ranges = keysAtPosition(plan, head, position)
+  const order = keys.subarray(Math.floor((head * keyHeads) / queryHeads) * keyLength)
+  const tokens: number[] = []
+  for (let i = 0; i < ranges.length; i += 2)
+    for (let at = ranges[i]!; at < ranges[i + 1]!; at++) tokens.push(order[at]!, order[at]! + 1)
+  return tokens
+}
+
+function keysAtPosition(plan: HostPlan, head: number, row: number): number[] {
   switch (plan.kind) {
     case 'block': {
       const { keyLength, blockQ, blockK } = plan
@@ -94,7 +109,18 @@ export function keysOfRow(plan: HostPlan, head: number, row: number): number[] {
       }
       return keys
     }
-    case 'variable-block':
-      throw new RangeError('no row of the table has plans of variable blocks')
+    case 'variable-block': {
+      const { queryBlocks, keyBlocks, keyHeads, queryHeads } = plan
+      const starts = plan.queryStarts.subarray(head * (queryBlocks + 1), (head + 1) * (queryBlocks + 1))
+      const block = starts.findIndex((first, a) => first <= row && row < (starts[a + 1] ?? 0))
+      const word = (head * queryBlocks + block) * Math.ceil(keyBlocks / 32)
+      const from = Math.floor((head * keyHeads) / queryHeads) * (keyBlocks + 1)
+      const keys: number[] = []
+      for (let c = 0; c < keyBlocks; c++) {
+        if ((plan.bitmap[word + (c >> 5)]! >>> (c & 31)) & 1)
+          keys.push(plan.keyStarts[from + c]!, plan.keyStarts[from + c + 1]!)
+      }
+      return keys
+    }
   }
 }

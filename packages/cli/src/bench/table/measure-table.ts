@@ -45,27 +45,42 @@ export function choose(pattern: RegExp | undefined): Chosen {
   return { rows: rows.filter(matches), points: series.filter(matches) }
 }
 
-/** Measures row after row. */
+/** What was measured so far. */
+export interface Measured {
+  readonly rows: readonly RowResult[]
+  readonly series: readonly SeriesPoint[]
+}
+
+/**
+ * Measures row after row.
+ *
+ * @param onStep after each row and point, with all there are by then
+ * @param goesOn asked before each of them
+ */
 export async function measureTable(
   bench: Workbench,
   chosen: Chosen,
-  onStep: (name: string) => void,
-): Promise<{ readonly rows: readonly RowResult[]; readonly series: readonly SeriesPoint[] }> {
+  onStep: (name: string, measured: Measured) => Promise<void>,
+  goesOn: () => boolean,
+): Promise<Measured> {
   const results: RowResult[] = []
-  for (const row of chosen.rows) {
-    results.push(await measureRow(bench, row))
-    onStep(row.name)
-  }
   const points: SeriesPoint[] = []
+  const measured = { rows: results, series: points }
+  for (const row of chosen.rows) {
+    if (!goesOn()) return measured
+    results.push(await measureRow(bench, row))
+    await onStep(row.name, measured)
+  }
   const seen = new Set<string>()
   for (const entry of chosen.points) {
+    if (!goesOn()) return measured
     // At a small scale, lengths fall together.
     const key = `${entry.chart}/${entry.series}/${entry.chart === 'length' ? bench.tokens(entry.x) : entry.x}`
     if (!seen.has(key)) points.push(await measurePoint(bench, entry))
     seen.add(key)
-    onStep(entry.name)
+    await onStep(entry.name, measured)
   }
-  return { rows: results, series: points }
+  return measured
 }
 
 async function measureRow(bench: Workbench, row: Row): Promise<RowResult> {

@@ -1,6 +1,7 @@
 import { type AdapterReport, nameAdapter } from '../../adapter.js'
 import { formatTable } from '../../table.js'
 import type { Ceilings } from '../ceilings.js'
+import { listVersions } from '../markdown.js'
 import type { Timing } from '../samples.js'
 import type { RowResult } from './measure-table.js'
 import type { PyTorchReport } from './pytorch.js'
@@ -22,13 +23,28 @@ export interface TableReport {
   readonly pytorch: PyTorchReport
   readonly adapter: AdapterReport
   readonly versions: Readonly<Record<string, string | null>>
-  /** UTC, YYYY-MM-DD. */
+  /** UTC, YYYY-MM-DD, of the last part. */
   readonly date: string
   readonly command: string
-  /** Of the whole run. */
+  /** Commands that measured it, one after another; `ceilings` are the last one's. */
+  readonly parts: readonly TablePart[]
+  /** Rows and points that there are besides. */
+  readonly missing: number
+  /** Of all parts. */
   readonly seconds: number
   /** Files written, where asked for. */
   readonly written: readonly string[]
+}
+
+/** One command's part in a table. */
+export interface TablePart {
+  /** UTC, YYYY-MM-DD. */
+  readonly date: string
+  readonly command: string
+  /** Rows and points that it measured. */
+  readonly measured: number
+  readonly ceilings: Ceilings
+  readonly seconds: number
 }
 
 const head = ['row', 'target', 'measured', '', 'ms (p10–p90)', 'density', 'recall', 'ops', 'bytes', 'error']
@@ -51,12 +67,11 @@ export function formatTableMarkdown(report: TableReport): string {
   const line = (values: readonly string[]) => `| ${values.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
   const rule = (count: number, numbers: ReadonlySet<number>) =>
     line(Array.from({ length: count }, (_, i) => (numbers.has(i) ? '---:' : '---')))
-  const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version ?? 'not installed'}`)
   const points = (chart: SeriesPoint['chart']) => report.series.filter((point) => point.chart === chart)
   return [
     `# ${describe(report)}`,
     '',
-    `${nameAdapter(report.adapter)}, ${report.date}; ${versions.join(', ')}. \`${report.command}\``,
+    `${nameAdapter(report.adapter)}, ${report.date}; ${listVersions(report.versions)}. ${report.parts.map(({ command }) => `\`${command}\``).join(', ')}`,
     '',
     line(['what', ...head.slice(1)]),
     rule(head.length, right),
@@ -191,7 +206,7 @@ function remarks({ rows, series, pytorch }: TableReport): string[] {
   return [...reasons, ...others, ...(pytorch.reason === null ? [] : [`PyTorch: ${pytorch.reason}.`])]
 }
 
-function notes({ ceilings, gpuTimes, scale, seconds }: TableReport): string[] {
+function notes({ ceilings, gpuTimes, scale, seconds, parts, missing }: TableReport): string[] {
   const { bytesPerSecond, f32OperationsPerSecond, matrixOperationsPerSecond } = ceilings
   const matrix =
     matrixOperationsPerSecond === null
@@ -202,6 +217,12 @@ function notes({ ceilings, gpuTimes, scale, seconds }: TableReport): string[] {
     `ops, bytes: the least that it must compute and move, as shares of ${(f32OperationsPerSecond / 1e12).toFixed(2)} TFLOPS of f32${matrix} (the tier matrix against the latter) and ${(bytesPerSecond / 1e9).toFixed(1)} GB/s, measured in this run.`,
     'error: of rows checked against float64 before anything was timed.',
     ...(scale === 'tiny' ? ['At this scale targets mean nothing: they are set for full sizes on a large GPU.'] : []),
+    ...(parts.length > 1
+      ? [
+          `Measured in ${parts.length} parts; shares are of the ceilings of each row's own part, those named here of the last.`,
+        ]
+      : []),
+    ...(missing > 0 ? [`${missing} rows and points are not there; --resume measures them.`] : []),
     `The whole run took ${seconds.toFixed(0)} s.`,
   ]
 }

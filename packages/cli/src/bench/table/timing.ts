@@ -30,6 +30,15 @@ export function recordAttention(
   }
 }
 
+/** One call, timed as `timeInTurn` times its samples. */
+export function timeOnce(
+  runtime: Runtime,
+  timer: GpuTimer | undefined,
+  record: (nextEncoder: () => GPUCommandEncoder) => void,
+): Promise<number> {
+  return timer ? timer.time(record) : wallTime(runtime, record)
+}
+
 /**
  * Times several calls in turn, so that a clock that drifts meets them all alike: on the GPU's own clock where there is one,
  * behind work that keeps the GPU busy, else from submit to idle. A sample is as many calls as take about ten milliseconds.
@@ -43,7 +52,7 @@ export async function timeInTurn<Name extends string>(
   const sample = async (record: Recorder, count: number): Promise<number> => {
     signal.throwIfAborted()
     const all = (next: () => GPUCommandEncoder) => record(next, count)
-    return (timer ? await timer.time(all) : await wallTime(runtime, all)) / count
+    return (await timeOnce(runtime, timer, all)) / count
   }
   const names = Object.keys(calls) as Name[]
   const counts = {} as Record<Name, number>
