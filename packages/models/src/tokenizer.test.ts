@@ -28,6 +28,31 @@ describe('a hostile tokenizer.json', () => {
     return JSON.stringify(json)
   }
 
+  const deep = (inner: object, depth = 5): object =>
+    Array.from({ length: depth }).reduce<object>((json) => ({ type: 'Sequence', normalizers: [json] }), {
+      type: 'Replace',
+      pattern: inner,
+      content: '',
+    })
+
+  it('with patterns that tokenizers have is taken', () => {
+    const gpt = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+    const llama =
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+    for (const Regex of [gpt, llama, '[+*(]+']) {
+      const text = changed((json) => {
+        json.pre_tokenizer = {
+          type: 'Sequence',
+          pretokenizers: [
+            { type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false },
+            { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
+          ],
+        }
+      })
+      expect(createTokenizer(text).encode('The end.').length).toBeGreaterThan(1)
+    }
+  })
+
   it.each<[string, string]>([
     ['empty', ''],
     ['truncated', tokenizerText.slice(0, 50_000)],
@@ -51,6 +76,16 @@ describe('a hostile tokenizer.json', () => {
     ['with added tokens that are a number', changed((json) => (json.added_tokens = 3 as never))],
     ['with an unknown pre-tokenizer', changed((json) => (json.pre_tokenizer = { type: 'Nonsense' }))],
     ['with a pre-tokenizer of the wrong type', changed((json) => (json.pre_tokenizer = 5))],
+    ['with an added token that is nowhere', changed((json) => json.added_tokens.push({ content: '<|nowhere|>' }))],
+    ['with an added token of the prototype', changed((json) => json.added_tokens.push({ content: 'constructor' }))],
+    ...['(a+)+$', '(?:a|a)*b', '([a-z]+){3,}', '\\s*\\s*\\s*\\s*\\s*x', `a${'|b'.repeat(2000)}`, '(', '\\1(a)'].map(
+      (Regex): [string, string] => [
+        `with the pattern ${Regex.slice(0, 20)}, which may take for ever`,
+        changed((json) => (json.pre_tokenizer = { type: 'Split', pattern: { Regex }, behavior: 'Isolated' })),
+      ],
+    ),
+    ['with such a pattern deep in its normalizer', changed((json) => (json.normalizer = deep({ Regex: '(a*)*' })))],
+    ['with a decoder nested too deep', changed((json) => (json.decoder = deep({}, 40)))],
     ['with an unknown decoder', changed((json) => (json.decoder = { type: 'Nonsense' }))],
   ])('%s is a typed error', (_name, text) => {
     let error: unknown

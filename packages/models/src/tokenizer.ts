@@ -1,6 +1,7 @@
 import { Tokenizer } from '@huggingface/tokenizers'
 import { SparseAttentionError } from '@sparse-attention/core'
 import { isJsonObject, type JsonObject, parseJsonObject } from './json.js'
+import { findDangerousPattern } from './tokenizer-patterns.js'
 
 /** Text to ids and back, without adding any id of its own. */
 export interface LanguageTokenizer {
@@ -71,9 +72,13 @@ function checkTokenizer(json: JsonObject): number {
     taken[id] = 1
   }
   for (const token of added) {
-    if (!isJsonObject(token) || typeof token.content !== 'string' || vocab[token.content] !== token.id) {
+    if (!isJsonObject(token) || typeof token.content !== 'string' || !holds(vocab, token.content, token.id)) {
       throw invalid(`added_tokens holds ${JSON.stringify(token)}, which model.vocab does not`)
     }
+  }
+  for (const part of ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder']) {
+    const problem = findDangerousPattern(json[part])
+    if (problem !== undefined) throw invalid(`${part} may take for ever: ${problem}`)
   }
   if (!Array.isArray(merges)) throw invalid('model.merges is not an array')
   for (const merge of merges) {
@@ -86,6 +91,10 @@ function checkTokenizer(json: JsonObject): number {
     }
   }
   return size
+}
+
+function holds(vocabulary: JsonObject, token: string, id: unknown): boolean {
+  return Object.hasOwn(vocabulary, token) && vocabulary[token] === id
 }
 
 function invalid(what: string, cause?: unknown): SparseAttentionError {
