@@ -1,5 +1,5 @@
-// Draws the charts of a folder of docs/benchmarks from its table.json, as `bench table --out` wrote it, and from decode.json
-// where that is there, the times of single tokens:
+// Draws the charts of a folder of docs/benchmarks from what is there of table.json, decode.json and generate.json, as `bench table`,
+// `bench decode` and `bench generate` wrote them:
 //
 //   pnpm charts docs/benchmarks/<folder>
 //
@@ -27,8 +27,11 @@ const colors = {
   'blocks of 64': '#bf5af2',
   'single columns': '#1a9a4b',
   quest: '#bf5af2',
-  'twilight, budget n/4': '#1a9a4b',
-  'twilight, budget 8192': '#d4801f',
+  'quest, n/16': '#bf5af2',
+  'quest, 2048': '#8b3fb8',
+  twilight: '#1a9a4b',
+  'twilight, n/4': '#1a9a4b',
+  'twilight, 8192': '#d4801f',
   'sink-window': '#9a6a4f',
   ideal: '#808890',
 }
@@ -134,45 +137,61 @@ function timeAgainstDensity({ series }, machine) {
 }
 
 /** Of one token after so many, four query heads a KV head. */
-function decodeAgainstLength({ results, kvHeads, headDim }, machine) {
-  const name = ({ method, keys, options: { tokenBudget } }) =>
-    method === 'twilight' ? `twilight, budget ${tokenBudget === keys / 4 ? 'n/4' : '8192'}` : method
-  const points = results.filter(({ batch, group }) => batch === 1 && group === 4)
-  // At 32k both of twilight's budgets are the same.
-  const same = points.filter(
-    ({ method, options, keys }) => method === 'twilight' && options.tokenBudget === 8192 && keys === 32768,
-  )
-  const named = points.map((point) => ({
-    ...point,
-    status: 'measured',
-    series: point === same[1] ? 'twilight, budget 8192' : name(point),
-  }))
+function decodeAgainstLength({ results, kvHeads, headDim, pageSize, adapter, date }) {
+  const chosen = results.filter(({ batch, group }) => batch === 1 && group === 4)
+  const lengths = [...new Set(chosen.map(({ keys }) => keys))]
+  const cases = lengths.map((length) => chosen.filter(({ keys }) => keys === length))
+  /** The i-th case of every length is the same: its budget is a number, or a share of the keys. */
+  const name = (i) => {
+    const budgets = cases.map((of) => of[i].options.tokenBudget)
+    if (budgets[0] === undefined) return cases[0][i].method
+    const fixed = budgets.every((budget) => budget === budgets[0])
+    return `${cases[0][i].method}, ${fixed ? budgets[0] : `n/${Math.round(lengths[0] / budgets[0])}`}`
+  }
+  const points = cases
+    .flatMap((of) => of.map((point, i) => ({ ...point, series: name(i) })))
+    .filter(({ status }) => status === 'timed')
+    .map((point) => ({ ...point, status: 'measured' }))
   return draw({
     title: 'One token: time of attention against the tokens before it, planning included',
-    subtitle: `${4 * kvHeads} query and ${kvHeads} KV heads of ${headDim}, f16, pages of 16; ${machine}`,
+    subtitle: `${4 * kvHeads} query and ${kvHeads} KV heads of ${headDim}, f16, pages of ${pageSize}; ${adapter.description}, ${date}`,
     x: { type: 'log', logBase: 2, name: 'tokens before', format: inK, min: 8192, max: 524288 },
     y: { type: 'log', logBase: 10, name: 'microseconds', format: String, min: 10 },
-    lines: linesOf(named, ({ keys, us }) => [keys, us]),
+    lines: linesOf(points, ({ keys, total }) => [keys, 1000 * total.medianMs]),
+  })
+}
+
+/** What is left of dense decoding against what is kept: points of a method from its least to its most. */
+function agreementAgainstDensity({ results, model, length, tokens, adapter, date }) {
+  const measured = results.filter(({ method, agreement }) => method !== 'dense' && agreement.length > 0)
+  const points = measured
+    .sort((a, b) => a.density - b.density)
+    .map((point) => ({ ...point, status: 'measured', series: point.method }))
+  const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length
+  return draw({
+    title: 'Agreement with dense decoding against density',
+    subtitle: `${model}, ${tokens} tokens after ${length}, greedy; ${adapter.description}, ${date}`,
+    x: { type: 'value', name: 'density of a step, over all layers', min: 0, format: String },
+    y: { type: 'value', name: 'share of the dense text', max: 1, scale: true, format: String },
+    lines: linesOf(points, ({ density, agreement }) => [density, mean(agreement)]),
   })
 }
 
 const [folder] = process.argv.slice(2)
 if (folder === undefined) {
-  console.error('Usage: node scripts/bench/charts.mjs <folder with table.json>')
+  console.error('Usage: node scripts/bench/charts.mjs <folder with table.json, decode.json or generate.json>')
   process.exit(2)
 }
-const report = JSON.parse(await readFile(join(folder, 'table.json'), 'utf8'))
-const machine = `${report.pytorch.device ?? report.adapter.description}, ${report.date}`
-const charts = { 'speed-against-length': speedAgainstLength, 'time-against-density': timeAgainstDensity }
-for (const [name, chart] of Object.entries(charts)) {
+const tableMachine = ({ pytorch, adapter, date }) => `${pytorch.device ?? adapter.description}, ${date}`
+const charts = [
+  ['table.json', 'speed-against-length', (table) => speedAgainstLength(table, tableMachine(table))],
+  ['table.json', 'time-against-density', (table) => timeAgainstDensity(table, tableMachine(table))],
+  ['decode.json', 'decode-against-length', decodeAgainstLength],
+  ['generate.json', 'agreement-against-density', agreementAgainstDensity],
+]
+for (const [source, name, chart] of charts) {
+  if (!existsSync(join(folder, source))) continue
   const file = join(folder, `${name}.svg`)
-  await writeFile(file, chart(report, machine))
-  console.log(file)
-}
-const single = join(folder, 'decode.json')
-if (existsSync(single)) {
-  const file = join(folder, 'decode-against-length.svg')
-  const decode = JSON.parse(await readFile(single, 'utf8'))
-  await writeFile(file, decodeAgainstLength(decode, `${decode.device}, ${decode.date}`))
+  await writeFile(file, chart(JSON.parse(await readFile(join(folder, source), 'utf8'))))
   console.log(file)
 }
