@@ -47,6 +47,8 @@ const sparseAttentionConformance = process.env.SPARSE_ATTENTION_CONFORMANCE === 
 function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration {
   return {
     resolve: { alias: sources('index.ts') },
+    // Met only when a test file is loaded, it would have Vite load all of them again.
+    optimizeDeps: { include: ['fast-check'] },
     // Cross-origin isolation: SharedArrayBuffer, and with it wasm threads.
     server: {
       headers: {
@@ -77,6 +79,7 @@ function browserProject(launchOptions: LaunchOptions): TestProjectConfiguration 
 function appsProject(): TestProjectConfiguration {
   return {
     root: import.meta.dirname,
+    resolve: { alias: sources('node/index.ts') },
     test: {
       name: 'apps',
       include: ['apps/**/*.e2e.test.ts'],
