@@ -1,22 +1,7 @@
 import { Table, useComputedColorScheme } from '@mantine/core'
-import { BarChart, HeatmapChart, LineChart, ScatterChart } from 'echarts/charts'
-import { GridComponent, LegendComponent, TooltipComponent, VisualMapComponent } from 'echarts/components'
-import { type EChartsCoreOption, init, use } from 'echarts/core'
-import { CanvasRenderer } from 'echarts/renderers'
+import type { EChartsCoreOption } from 'echarts/core'
 import { type ReactElement, useEffect, useRef } from 'react'
 import classes from './shell.module.css'
-
-use([
-  BarChart,
-  HeatmapChart,
-  LineChart,
-  ScatterChart,
-  GridComponent,
-  LegendComponent,
-  TooltipComponent,
-  VisualMapComponent,
-  CanvasRenderer,
-])
 
 export interface ChartTable {
   readonly columns: readonly string[]
@@ -42,21 +27,27 @@ export function Chart({ option, description, table, height = 300 }: ChartProps):
   useEffect(() => {
     const host = element.current!
     host.style.height = `${height}px`
-    const still = matchMedia('(prefers-reduced-motion: reduce)').matches
-    const chart = init(host, scheme === 'dark' ? 'dark' : undefined, { renderer: 'canvas' })
-    chart.setOption({
-      backgroundColor: 'transparent',
-      animation: !still,
-      textStyle: { fontFamily: 'system-ui, sans-serif' },
-      ...option,
-      tooltip: { ...(option.tooltip as object | undefined), renderMode: 'richText' },
+    const gone = new AbortController()
+    // Loaded with the first chart: no page needs it before.
+    import('./echarts.js').then(({ init }) => {
+      if (gone.signal.aborted) return
+      const still = matchMedia('(prefers-reduced-motion: reduce)').matches
+      const chart = init(host, scheme === 'dark' ? 'dark' : undefined, { renderer: 'canvas' })
+      chart.setOption({
+        backgroundColor: 'transparent',
+        animation: !still,
+        textStyle: { fontFamily: 'system-ui, sans-serif' },
+        ...option,
+        tooltip: { ...(option.tooltip as object | undefined), renderMode: 'richText' },
+      })
+      const resized = new ResizeObserver(() => chart.resize())
+      resized.observe(host)
+      gone.signal.addEventListener('abort', () => {
+        resized.disconnect()
+        chart.dispose()
+      })
     })
-    const resized = new ResizeObserver(() => chart.resize())
-    resized.observe(host)
-    return () => {
-      resized.disconnect()
-      chart.dispose()
-    }
+    return () => gone.abort()
   }, [option, scheme, height])
 
   return (
