@@ -31,11 +31,13 @@ export async function checkCase<Options extends MethodOptions>(
   runtime: Runtime,
   method: MethodUnderTest<Options>,
   c: Case,
+  /** Besides those of the case. */
+  more: Partial<Options> = {},
 ): Promise<void> {
   const { definition } = method.factory
-  const name = caseName(c)
+  const name = [caseName(c), ...Object.entries(more).map(([option, value]) => `${option}=${value}`)].join(' ')
   const inputs = makeInputs(c.inputs, c, c.dtype, seedFrom(name))
-  const options = caseOptions(definition, c)
+  const options = { ...caseOptions(definition, c), ...more }
   const config = caseConfig(c)
   const context = method.context?.(c)
   const attended = await withAttention(runtime, method.factory, options, config, (attention) =>

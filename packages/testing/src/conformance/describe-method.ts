@@ -1,10 +1,13 @@
-import type { AttentionContext, AttentionShape, MethodFactory, MethodOptions } from '@sparse-attention/core'
+import type { AttentionContext, AttentionShape, MethodFactory, MethodOptions, Tier } from '@sparse-attention/core'
 import { describe, inject, it, type TestAPI } from 'vitest'
+import { seedFrom } from '../random.js'
 import type { Reference } from '../reference.js'
 import { testRuntime, testTiers } from '../test-runtime.js'
 import { caseName, conformanceCases } from './cases.js'
-import { checkCase } from './check-case.js'
+import { checkCase, type MethodUnderTest } from './check-case.js'
 import { contextFor, squareBlock } from './context.js'
+import { type FuzzOptions, fuzzMethod } from './fuzz.js'
+import { fuzzCalls } from './fuzz-calls.js'
 import { properties } from './properties.js'
 import { sliceOf } from './slice.js'
 
@@ -15,6 +18,8 @@ declare module 'vitest' {
      * run has the same shaders, the same adapter and the whole grid. Given as `test.provide` in a vitest config.
      */
     sparseAttentionConformance?: 'all' | 'slice'
+    /** In place of all that, looks at cases and calls at random for so long; and at all places of a fault. */
+    sparseAttentionFuzz?: FuzzOptions
   }
 }
 
@@ -50,13 +55,19 @@ export function describeMethod<Options extends MethodOptions>(
 ): void {
   const { definition } = factory
   const context = contextFor(definition.capabilities, given)
-  const method = { factory, reference, context }
+  const method: MethodUnderTest<Options> = { factory, reference, context }
   const block = blockSize(factory, reference, context)
   const grid = conformanceCases(definition, block)
-  const cases = inject('sparseAttentionConformance') === 'slice' ? sliceOf(grid) : grid
+  const fuzz = inject('sparseAttentionFuzz')
+  const slice = inject('sparseAttentionConformance') === 'slice'
+  const cases = slice ? sliceOf(grid) : grid
   describe(definition.id, async () => {
     for (const tier of await testTiers()) {
       describe(`tier ${tier}`, () => {
+        if (fuzz) {
+          describeFuzz(tier, method, block, fuzz)
+          return
+        }
         describe('case', () => {
           for (const c of cases) {
             it(caseName(c), async () => checkCase(await testRuntime(tier), method, c), timeout)
@@ -67,9 +78,36 @@ export function describeMethod<Options extends MethodOptions>(
             it(name, async () => check({ runtime: await testRuntime(tier), method, block }), timeout)
           }
         })
+        // Chance finds the same with the same shaders.
+        if (!slice) describeFuzz(tier, method, block, { seed: seedFrom(definition.id) & 0x7fffffff })
       })
     }
     if (extra) describe('extra', () => extra(it))
+  })
+}
+
+/** What nobody thought of: cases at random, and sequences of calls. A seed gives the same ones again. */
+function describeFuzz<Options extends MethodOptions>(
+  tier: Tier,
+  method: MethodUnderTest<Options>,
+  block: { readonly q: number; readonly k: number },
+  options: FuzzOptions,
+): void {
+  const { seed, seconds = 0 } = options
+  const faults = properties(method.factory.definition).filter(({ name }) => name.startsWith('whichever buffer'))
+  describe(`fuzz, seed ${seed}`, () => {
+    const allowed = timeout + 3000 * seconds
+    it('cases at random', async () => fuzzMethod(await testRuntime(tier), method, block, options), allowed)
+    it(
+      'calls at random, one after another',
+      async () => fuzzCalls(await testRuntime(tier), method, block, options),
+      allowed,
+    )
+    if (seconds === 0) return
+    for (const { name, check } of faults) {
+      const long = async () => check({ runtime: await testRuntime(tier), method, block, long: true })
+      it(name, long, 10 * timeout)
+    }
   })
 }
 
