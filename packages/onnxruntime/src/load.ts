@@ -1,6 +1,7 @@
 import { type DType, type Runtime, SparseAttentionError } from '@sparse-attention/core'
 import type { InferenceSession } from 'onnxruntime-web'
 import type { AttentionNode, FoundAttention } from './attention-node.js'
+import { CapturedPasses } from './captured-pass/captured-passes.js'
 import { CapturedStep } from './captured-step/captured-step.js'
 import { fixedCut } from './captured-step/fixed-graph.js'
 import { type Cut, cutGraph, type Level } from './cut.js'
@@ -69,6 +70,13 @@ export interface LoadOptions {
    */
   readonly captureSteps?: { readonly capacity: number }
   /**
+   * With provider 'webgpu' and without a cache: `sample` runs its passes on sessions of their own for the shapes of a video, whose
+   * dispatches onnxruntime-web records once and replays, for a fraction of the time on the CPU. They hold the weights a second
+   * time, and all values between attentions at once. Where a model does not allow it, or a pass comes out different, `sample` does
+   * as without; `describe()` tells why. Default false.
+   */
+  readonly captureSampling?: boolean
+  /**
    * In which replaced attentions compute; queries, keys and values are converted before, and outputs back. 'f16' halves what they
    * move and, where a device has matrices of halves, makes them several times as fast. Not with a `cache`. Default: as in the file.
    */
@@ -105,6 +113,7 @@ export interface LoadedModel {
   /** Attentions whose past is in a cache. */
   readonly cached: readonly CachedAttention[]
   readonly captured: Captured
+  readonly sampling: CapturedSampling
   /** Types of the values that pieces give, the graph's outputs among them. */
   readonly types: ReadonlyMap<string, ValueType>
 }
@@ -113,6 +122,12 @@ export interface LoadedModel {
 export interface Captured {
   readonly step?: CapturedStep
   readonly capacity: number
+  readonly reason: string
+}
+
+/** Recorded passes of `sample`, for shapes as they come; or why there are none. */
+export interface CapturedSampling {
+  readonly passes?: CapturedPasses
   readonly reason: string
 }
 
@@ -147,7 +162,7 @@ export async function loadModel(
     await loader.load()
     captured = await loader.capture(attentions, cached)
   } catch (error) {
-    await release(loader)
+    await release({ engine: loader.engine, levels: loader.levels, host: loader.host })
     throw error
   }
   const { engine, levels, host, location } = loader
@@ -164,6 +179,7 @@ export async function loadModel(
     location,
     cached,
     captured,
+    sampling: loader.sampling(),
     types: loader.types,
   }
 }
@@ -174,8 +190,11 @@ export async function release({
   levels,
   host,
   captured,
-}: Pick<LoadedModel, 'engine' | 'levels' | 'host'> & Partial<Pick<LoadedModel, 'captured'>>): Promise<void> {
+  sampling,
+}: Pick<LoadedModel, 'engine' | 'levels' | 'host'> &
+  Partial<Pick<LoadedModel, 'captured' | 'sampling'>>): Promise<void> {
   await captured?.step?.dispose()
+  await sampling?.passes?.dispose()
   for (const { attentions } of levels) for (const attention of attentions) attention.dispose()
   await host.dispose()
   for (const { session } of levels) if (session) await engine.release(session)
@@ -290,15 +309,29 @@ class Loader {
     if (cached.length === 0) return not('the model is not loaded for a cache')
     const fixed = fixedCut(this.graph, attentions, capacity)
     if ('reason' in fixed) return not(fixed.reason)
-    const replaced = new Map(this.levels.flatMap(({ attentions }) => attentions.map((each) => [each.node.layer, each])))
     try {
-      const step = await CapturedStep.create(this.engine, fixed, replaced)
+      const step = await CapturedStep.create(this.engine, fixed, this.#replaced())
       return { step, capacity, reason: 'single tokens are recorded' }
     } catch (error) {
       signal?.throwIfAborted()
       this.engine.runtime.assertUsable()
       return not(`onnxruntime-web cannot record it: ${reasonOf(error)}`)
     }
+  }
+
+  /** Makes recordings of passes possible where that is wanted and can be. */
+  sampling(): CapturedSampling {
+    const { captureSampling = false, cache } = this.options
+    if (!captureSampling) return { reason: 'captureSampling is not set' }
+    if (this.engine.provider !== 'webgpu') return { reason: 'the pieces run on the CPU' }
+    if (cache) return { reason: 'the model is loaded for a cache' }
+    const passes = new CapturedPasses(this.engine, { graph: this.graph, cut: this.cut }, this.#replaced())
+    return { passes, reason: passes.reason }
+  }
+
+  /** Replaced attentions by layer. */
+  #replaced(): ReadonlyMap<number, ReplacedAttention> {
+    return new Map(this.levels.flatMap(({ attentions }) => attentions.map((each) => [each.node.layer, each])))
   }
 
   #progress(step: string): void {

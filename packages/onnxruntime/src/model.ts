@@ -2,6 +2,8 @@ import { type AttentionContext, type Runtime, relativeError, SparseAttentionErro
 import type { Tensor } from 'onnxruntime-web'
 import type { AttentionNode } from './attention-node.js'
 import { BufferPool } from './buffer-pool.js'
+import type { CapturedPass, PassCall } from './captured-pass/captured-pass.js'
+import type { CapturedPasses } from './captured-pass/captured-passes.js'
 import type { CapturedStep } from './captured-step/captured-step.js'
 import { reasonOf } from './errors.js'
 import { checkFeeds, checkOutputs } from './feeds.js'
@@ -53,6 +55,8 @@ export interface ModelDescription {
   readonly provider: Provider
   /** Whether `generate` runs single tokens on recorded sessions, and why. */
   readonly capturedSteps: { readonly used: boolean; readonly reason: string }
+  /** Whether `sample` runs on recorded sessions, and why: known when something was sampled. */
+  readonly capturedSampling: { readonly used: boolean; readonly reason: string }
   /** Sessions of onnxruntime-web that a run goes through, one after the other. */
   readonly pieces: number
   readonly attentions: readonly {
@@ -133,12 +137,14 @@ export class AttentionModel implements AsyncDisposable {
   }
 
   describe(): ModelDescription {
-    const { engine, levels, choices } = this.#model
+    const { engine, levels, choices, sampling } = this.#model
     const { step, reason } = this.#captured
+    const { used, reason: samplingReason } = sampling.passes ?? { used: false, reason: sampling.reason }
     const replaced = new Map(levels.flatMap(({ attentions }) => attentions.map((each) => [each.node.layer, each])))
     return {
       provider: engine.provider,
       capturedSteps: { used: step !== undefined, reason },
+      capturedSampling: { used, reason: samplingReason },
       pieces: levels.filter(({ session }) => session).length,
       attentions: choices.map(({ found: { node }, reason }) => {
         const ours = replaced.get(node.layer)
@@ -208,6 +214,7 @@ export class AttentionModel implements AsyncDisposable {
     this.#checkState(options.state)
     options.state?.reset()
     const state = options.state ?? this.createState()
+    this.#model.sampling.passes?.forgetFeeds()
     try {
       return await sampleFlow((evaluation) => this.#evaluate(evaluation, checked, output!, state), checked)
     } finally {
@@ -217,36 +224,103 @@ export class AttentionModel implements AsyncDisposable {
 
   async #evaluate(
     { latents, time, step, steps, branch }: Parameters<Evaluate>[0],
-    { shape, inputs, condition, nullCondition, grid, attention, signal, onAttention }: CheckedSampling,
+    checked: CheckedSampling,
     output: string,
     state: ModelState,
   ): Promise<Float32Array> {
+    const { shape, inputs, condition, nullCondition, grid, attention, signal, onAttention, onPass } = checked
     const { Tensor: OrtTensor } = this.#model.engine.ort
     const feeds = {
       ...(branch === 'conditional' ? condition : nullCondition!),
       [inputs.latents]: new OrtTensor('float32', latents, shape),
       [inputs.time]: new OrtTensor('float32', new Float32Array(shape[0]!).fill(time), [shape[0]!]),
     }
-    const results = await this.run(feeds, {
+    const options = {
       outputs: [output],
       context: { step, steps, branch, ...(grid && { grid }) },
       state,
       ...(attention && { attention }),
       ...(signal && { signal }),
       ...(onAttention && { onAttention }),
-    })
-    const velocity = results[output]!
-    try {
-      if (velocity.type === 'float32' && velocity.dims.join() === shape.join()) {
-        return (await velocity.getData()) as Float32Array
+    }
+    const { passes } = this.#model.sampling
+    const recorded = checked.capture && !onAttention ? passes : undefined
+    return this.#enqueue(async () => {
+      const pass = recorded && (await this.#recorded(recorded, feeds, options, output))
+      let submitted = 0
+      const onSubmitted = () => {
+        submitted = performance.now()
       }
+      const start = performance.now()
+      const velocity = await (pass
+        ? this.#runRecorded(pass, feeds, options, onSubmitted)
+        : this.#runForOutput(output, feeds, options, onSubmitted))
+      onPass?.({
+        ...{ step, branch, captured: pass !== undefined },
+        ...{ hostMs: submitted - start, waitMs: performance.now() - submitted },
+      })
+      if (velocity.type === 'float32' && velocity.dims.join() === shape.join()) return velocity.values
       throw new SparseAttentionError('INVALID_SHAPE', {
         message: `The output '${output}' is ${velocity.type} [${velocity.dims}].`,
         fix: `It must be a velocity, float32 [${shape}]: name another output, or sample with a loop of your own around run.`,
         where: output,
       })
+    })
+  }
+
+  async #runForOutput(
+    output: string,
+    feeds: Readonly<Record<string, Tensor>>,
+    options: ModelRunOptions,
+    onSubmitted: () => void,
+  ): Promise<{ type: string; dims: readonly number[]; values: Float32Array }> {
+    const tensor = (await this.#run(feeds, options, onSubmitted))[output]!
+    try {
+      return { type: tensor.type, dims: tensor.dims, values: (await tensor.getData()) as Float32Array }
     } finally {
-      velocity.dispose()
+      tensor.dispose()
+    }
+  }
+
+  /** The recorded pass for a call, if there is one, the call checked as `run` checks it. */
+  async #recorded(
+    passes: CapturedPasses,
+    feeds: Readonly<Record<string, Tensor>>,
+    options: ModelRunOptions,
+    output: string,
+  ): Promise<CapturedPass | undefined> {
+    const { engine, inputs } = this.#model
+    engine.runtime.assertUsable()
+    checkFeeds(inputs, feeds, engine.provider)
+    const call = await this.#passCall(feeds, options)
+    return passes.get(call, output, async (attention) => {
+      const { state: _, ...others } = options
+      using state = this.createState()
+      return (await this.#runForOutput(output, feeds, { ...others, state, attention }, () => {})).values
+    })
+  }
+
+  async #runRecorded(
+    pass: CapturedPass,
+    feeds: Readonly<Record<string, Tensor>>,
+    options: ModelRunOptions,
+    onSubmitted: () => void,
+  ): Promise<{ type: string; dims: readonly number[]; values: Float32Array }> {
+    options.signal?.throwIfAborted()
+    this.#model.engine.runtime.assertUsable()
+    this.#checkState(options.state)
+    await pass.submit(await this.#passCall(feeds, options))
+    onSubmitted()
+    return { type: 'float32', ...(await pass.read()) }
+  }
+
+  async #passCall(
+    feeds: Readonly<Record<string, Tensor>>,
+    { context, attention, state, signal }: ModelRunOptions,
+  ): Promise<PassCall> {
+    return {
+      ...{ feeds, facts: await this.#model.host.read(feeds), context: context as RunContext },
+      ...{ method: attention, state, pool: this.#pool, signal },
     }
   }
 
@@ -332,7 +406,12 @@ export class AttentionModel implements AsyncDisposable {
     return this.dispose()
   }
 
-  async #run(feeds: Readonly<Record<string, Tensor>>, options: ModelRunOptions): Promise<Record<string, Tensor>> {
+  /** @param onSubmitted when everything was computed, or handed to the GPU */
+  async #run(
+    feeds: Readonly<Record<string, Tensor>>,
+    options: ModelRunOptions,
+    onSubmitted?: () => void,
+  ): Promise<Record<string, Tensor>> {
     const { engine, inputs, outputs, levels, lastUse } = this.#model
     options.signal?.throwIfAborted()
     engine.runtime.assertUsable()
@@ -350,6 +429,7 @@ export class AttentionModel implements AsyncDisposable {
         for (const attention of level.attentions) await this.#attend(attention, values, facts, feeds, options)
         for (const [value, last] of lastUse) if (last === index && !requested.has(value)) values.free(value)
       }
+      onSubmitted?.()
       const results = await this.#collect(requested, values, feeds)
       cache?.commit()
       return results

@@ -6,6 +6,7 @@ import {
   type ContiguousKVCache,
   type Dispatch,
   type DType,
+  guarded,
   type KVCache,
   type PagedKVCache,
   type Plan,
@@ -96,7 +97,7 @@ export function methodPair(method: AttentionMethod): MethodPair {
 }
 
 /** One object each, so that it is compiled once. */
-const exactPrefill: ConfiguredMethod = dense()
+export const exactPrefill: ConfiguredMethod = dense()
 const exactDecode: ConfiguredMethod = dense({ kernel: 'split' })
 /** Exact attention that reads pages. */
 const exactPaged = exactDecode
@@ -186,74 +187,136 @@ export class ReplacedAttention {
    * @throws UNSUPPORTED, INVALID_SHAPE naming the node, and what the method throws
    */
   async run(call: AttentionCall): Promise<AttentionOutput> {
-    const { tensors, pool, signal, onAttention, cache } = call
-    const { node } = this.cut.found
+    const { pool, signal, onAttention, cache } = call
     const shape = callShape(this.cut, call)
-    const { batch, queryLength, headDim, causal } = shape
-    const dtype = this.computes ?? shape.dtype
-    const convert = await this.#converters(shape.dtype, dtype)
-    const { prefill, decode } = call.method ? methodPair(call.method) : this.methods
-    const chosen = queryLength === 1 ? decode : prefill
-    const paged = cache?.layout === 'paged'
-    // A prompt without a past is read from its own keys, which every method can.
-    const pageSize = paged && (cache.length > 0 || queryLength === 1) ? (cache as PagedKVCache).pageSize : undefined
-    const method = pageSize === undefined ? chosen : this.#overPages(chosen)
-    const attention = await this.#compile(method, { headDim, dtype, causal, pageSize })
-    this.#headDim = headDim
-    const taken: GPUBuffer[] = []
-    const take = (sizeBytes: number) => {
-      const buffer = pool.take(sizeBytes)
-      taken.push(buffer)
-      return buffer
-    }
-    const { layouts } = this.cut
-    const out = { batch, heads: node.queryHeads, length: queryLength, headDim }
-    const dims = dimsOf(out, layouts.out)
-    const elements = batch * queryLength * node.queryHeads * headDim
-    const buffer = pool.take(elements * bytesPerElement[shape.dtype])
+    const { chosen, attention, pageSize } = await this.#choose(call, shape)
+    const { dims, sizeBytes } = this.#outputOf(shape)
+    const buffer = pool.take(sizeBytes)
+    const memory = new Leases(pool)
     try {
-      const conversions: Dispatch[] = []
-      const view = (part: 'q' | 'k' | 'v', length?: number) => {
-        const { dims } = tensors[part]
-        const heads = part === 'q' ? node.queryHeads : node.kvHeads
-        const { axes, layout } = axesOf(dims, heads, layouts[part])!
-        const source = this.#onGpu(tensors[part], take)
-        const held = convert ? take(sizeOf(dims) * bytesPerElement[dtype]) : source
-        if (convert) conversions.push(...convert.inward(sizeOf(dims), whole(source), whole(held)))
-        return viewHeads(held, dtype, axes, layout, length)
-      }
-      const shown = cache ? undefined : shape.keyLength
-      const given = { k: view('k', shown), v: view('v', shown) }
-      if (cache) this.#append(cache, given.k, given.v)
-      const held = cache && !paged ? heldKeys(cache as ContiguousKVCache, shape.keyLength) : given
-      const outputs = {
-        q: view('q'),
-        out: viewHeads(convert ? take(elements * bytesPerElement[dtype]) : buffer, dtype, out, layouts.out),
-        lse: tensorView(take(batch * node.queryHeads * queryLength * 4), 'f32', [batch, node.queryHeads, queryLength]),
-      }
-      if (convert) this.#submit(conversions)
+      const { q, k, v, out, lse, inward, outward } = await this.#arrange(call, shape, buffer, memory)
+      const checks = [cache && this.#append(cache, k, v)]
+      const held = cache?.layout === 'contiguous' ? heldKeys(cache as ContiguousKVCache, shape.keyLength) : { k, v }
+      checks.push(this.#submit(inward))
       const pages = pageSize === undefined ? undefined : cache
       if (onAttention) await this.runtime.idle()
-      const context: AttentionContext = { ...call.context, layer: node.layer }
-      const state = method.method.capabilities.state ? call.state?.of(attention) : undefined
+      const { context, state } = this.#told(call, chosen, attention)
       const start = performance.now()
       const { plan } = await attention.run(
-        { ...outputs, ...(pages ? { cache: pages } : held), context, ...(state && { state }) },
+        { q, out, lse, ...(pages ? { cache: pages } : held), context, ...(state && { state }) },
         signal === undefined ? {} : { signal },
       )
       if (onAttention) {
         await this.runtime.idle()
         const attentionMs = performance.now() - start
-        const event = { node: this.node, method: attention.id, ...outputs, ...held, plan, context, attentionMs }
+        const event = { node: this.node, method: attention.id, q, out, lse, ...held, plan, context, attentionMs }
         await onAttention(pages ? { ...event, cache: pages } : event)
       }
-      if (convert) this.#submit(convert.outward(elements, whole(outputs.out.buffer), whole(buffer)))
+      checks.push(this.#submit(outward))
+      await Promise.all(checks)
       return { buffer, dtype: shape.dtype, dims }
     } catch (error) {
       pool.give(buffer)
       throw error
     } finally {
-      for (const each of taken) pool.give(each)
+      memory.end()
+    }
+  }
+
+  /** What a call without a cache writes: as `run` returns it. */
+  output(call: Pick<AttentionCall, 'tensors' | 'facts' | 'pastLength' | 'cache'>): Omit<AttentionOutput, 'buffer'> {
+    const shape = callShape(this.cut, call)
+    return { dtype: shape.dtype, dims: this.#outputOf(shape).dims }
+  }
+
+  /**
+   * Submits an attention without a cache, and looks at nothing: errors of the GPU are not waited for.
+   *
+   * @param buffer gets the output
+   * @throws as `run`
+   */
+  async submitInto(call: AttentionCall, buffer: GPUBuffer): Promise<void> {
+    const { device } = this.runtime
+    const shape = callShape(this.cut, call)
+    const { chosen, attention } = await this.#choose(call, shape)
+    const memory = new Leases(call.pool)
+    try {
+      const { q, k, v, out, lse, inward, outward } = await this.#arrange(call, shape, buffer, memory)
+      const { context, state } = this.#told(call, chosen, attention)
+      const { parts } = attention.encodeParts({ q, k, v, out, lse, context, ...(state && { state }) })
+      for (const [index, part] of parts.entries()) {
+        const encoder = device.createCommandEncoder({ label: this.node.name })
+        if (index === 0 && inward.length > 0) recordDispatches(device, encoder, inward)
+        part(encoder)
+        if (index === parts.length - 1 && outward.length > 0) recordDispatches(device, encoder, outward)
+        device.queue.submit([encoder.finish()])
+      }
+    } finally {
+      memory.end()
+    }
+  }
+
+  /** The method of a call, compiled; with the page size where it reads pages. */
+  async #choose({ method, cache }: AttentionCall, { queryLength, headDim, dtype: given, causal }: CallShape) {
+    const dtype = this.computes ?? given
+    const { prefill, decode } = method ? methodPair(method) : this.methods
+    const wanted = queryLength === 1 ? decode : prefill
+    // A prompt without a past is read from its own keys, which every method can.
+    const paged = cache?.layout === 'paged' && (cache.length > 0 || queryLength === 1)
+    const pageSize = paged ? (cache as PagedKVCache).pageSize : undefined
+    const chosen = pageSize === undefined ? wanted : this.#overPages(wanted)
+    const attention = await this.#compile(chosen, { headDim, dtype, causal, pageSize })
+    this.#headDim = headDim
+    return { chosen, attention, pageSize }
+  }
+
+  /** What a method is told of a call, and what it remembers. */
+  #told({ context, state }: AttentionCall, { method }: ConfiguredMethod, attention: SparseAttention) {
+    return {
+      context: { ...context, layer: this.node.layer } satisfies AttentionContext,
+      state: method.capabilities.state ? state?.of(attention) : undefined,
+    }
+  }
+
+  #outputOf({ batch, queryLength, headDim, dtype }: CallShape): {
+    dims: number[]
+    elements: number
+    sizeBytes: number
+  } {
+    const dims = dimsOf({ batch, heads: this.node.queryHeads, length: queryLength, headDim }, this.cut.layouts.out)
+    const elements = sizeOf(dims)
+    return { dims, elements, sizeBytes: elements * bytesPerElement[dtype] }
+  }
+
+  /** Views of a call's tensors in the dtype that it computes in, and the dispatches that convert between. */
+  async #arrange({ tensors, cache }: AttentionCall, shape: CallShape, buffer: GPUBuffer, memory: Leases) {
+    const { layouts } = this.cut
+    const { node } = this.cut.found
+    const { batch, queryLength, headDim } = shape
+    const dtype = this.computes ?? shape.dtype
+    const convert = await this.#converters(shape.dtype, dtype)
+    const inward: Dispatch[] = []
+    const view = (part: 'q' | 'k' | 'v', length?: number) => {
+      const { dims } = tensors[part]
+      const heads = part === 'q' ? node.queryHeads : node.kvHeads
+      const { axes, layout } = axesOf(dims, heads, layouts[part])!
+      const source = this.#onGpu(tensors[part], memory)
+      const held = convert ? memory.take(sizeOf(dims) * bytesPerElement[dtype]) : source
+      if (convert) inward.push(...convert.inward(sizeOf(dims), whole(source), whole(held)))
+      return viewHeads(held, dtype, axes, layout, length)
+    }
+    const shown = cache ? undefined : shape.keyLength
+    const { elements } = this.#outputOf(shape)
+    const computed = convert ? memory.take(elements * bytesPerElement[dtype]) : buffer
+    const rows = [batch, node.queryHeads, queryLength]
+    return {
+      q: view('q'),
+      k: view('k', shown),
+      v: view('v', shown),
+      out: viewHeads(computed, dtype, { batch, heads: node.queryHeads, length: queryLength, headDim }, layouts.out),
+      lse: tensorView(memory.take(sizeOf(rows) * 4), 'f32', rows),
+      inward,
+      outward: convert ? convert.outward(elements, whole(computed), whole(buffer)) : [],
     }
   }
 
@@ -292,26 +355,32 @@ export class ReplacedAttention {
     return this.#compiledConverters
   }
 
-  #submit(dispatches: readonly Dispatch[]): void {
+  /** Rejects when the GPU refuses it. */
+  #submit(dispatches: readonly Dispatch[]): Promise<void> | undefined {
+    if (dispatches.length === 0) return undefined
     const { device } = this.runtime
-    const encoder = device.createCommandEncoder({ label: `convert for ${this.node.name}` })
-    recordDispatches(device, encoder, dispatches)
-    device.queue.submit([encoder.finish()])
+    return guarded(this.runtime, () => {
+      const encoder = device.createCommandEncoder({ label: `convert for ${this.node.name}` })
+      recordDispatches(device, encoder, dispatches)
+      device.queue.submit([encoder.finish()])
+    }).check
   }
 
-  /** Puts new keys and values behind those held. */
-  #append(cache: KVCache, k: Tensor, v: Tensor): void {
+  /** Puts new keys and values behind those held. Rejects when the GPU refuses it. */
+  #append(cache: KVCache, k: Tensor, v: Tensor): Promise<void> {
     const { device } = this.runtime
-    const encoder = device.createCommandEncoder({ label: `append to the KV cache of ${this.node.name}` })
-    cache.append(encoder, k, v)
-    device.queue.submit([encoder.finish()])
+    return guarded(this.runtime, () => {
+      const encoder = device.createCommandEncoder({ label: `append to the KV cache of ${this.node.name}` })
+      cache.append(encoder, k, v)
+      device.queue.submit([encoder.finish()])
+    }).check
   }
 
   /** The tensor's buffer; what lies on the CPU is uploaded. */
-  #onGpu(tensor: OrtTensor, take: (sizeBytes: number) => GPUBuffer): GPUBuffer {
+  #onGpu(tensor: OrtTensor, memory: Leases): GPUBuffer {
     if (tensor.location === 'gpu-buffer') return tensor.gpuBuffer as unknown as GPUBuffer
     const data = tensor.data as unknown as ArrayBufferView<ArrayBuffer>
-    const buffer = take(data.byteLength)
+    const buffer = memory.take(data.byteLength)
     this.runtime.device.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength)
     return buffer
   }
@@ -321,6 +390,23 @@ export class ReplacedAttention {
       for (const made of kinds.values()) made.then((attention) => attention.dispose()).catch(() => {})
     }
     this.#compiled.clear()
+  }
+}
+
+/** Buffers that a call holds until its work is submitted. */
+class Leases {
+  readonly #taken: GPUBuffer[] = []
+
+  constructor(private readonly pool: BufferPool) {}
+
+  take(sizeBytes: number): GPUBuffer {
+    const buffer = this.pool.take(sizeBytes)
+    this.#taken.push(buffer)
+    return buffer
+  }
+
+  end(): void {
+    for (const buffer of this.#taken.splice(0)) this.pool.give(buffer)
   }
 }
 
@@ -359,7 +445,10 @@ export function dtypeOf(type: string, node: string): DType {
 }
 
 /** Checks the tensors of one call against the node, each other and the mask. */
-function callShape(cut: CutAttention, { tensors: { q, k, v }, facts, pastLength, cache }: AttentionCall): CallShape {
+function callShape(
+  cut: CutAttention,
+  { tensors: { q, k, v }, facts, pastLength, cache }: Pick<AttentionCall, 'tensors' | 'facts' | 'pastLength' | 'cache'>,
+): CallShape {
   const { node, args, upperLeft } = cut.found
   const dtype = dtypeOf(q.type, node.name)
   // A bias is for keys of three axes, and added to others it would come out wrong.

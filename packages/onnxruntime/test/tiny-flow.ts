@@ -6,7 +6,8 @@ export const tinyFlow = { layers: 2, width: 16, heads: 2, channels: 4, classes: 
 
 /**
  * A transformer that predicts velocities: inputs `latents` f32 [batch, tokens, 4], `timestep` f32 [batch], `code` i64 [batch];
- * output `velocity` as the latents. Two layers of attention without a mask, and nothing else between them.
+ * output `velocity` as the latents. Two layers of attention without a mask; what is asked for is added behind each, so that a
+ * reshaped value goes from piece to piece.
  */
 export function tinyFlowModel(): Uint8Array {
   const { layers, width, heads, channels, classes } = tinyFlow
@@ -36,7 +37,8 @@ export function tinyFlowModel(): Uint8Array {
     }
     nodes.push(
       node('ms:MultiHeadAttention', [`q_${i}`, `k_${i}`, `v_${i}`], `attended_${i}`, { num_heads: BigInt(heads) }),
-      node('Add', [`hidden_${i}`, `attended_${i}`], `hidden_${i + 1}`),
+      node('Add', [`attended_${i}`, 'code_embedding'], `turned_${i}`),
+      node('Add', [`hidden_${i}`, `turned_${i}`], `hidden_${i + 1}`),
     )
   }
   nodes.push(node('MatMul', [`hidden_${layers}`, 'head'], 'velocity'))

@@ -87,7 +87,11 @@ function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value]
 }
 
-async function mergeVideo({ out: folder }: BenchVideoOptions, _: Output, command: string): Promise<VideoFrontierReport> {
+async function mergeVideo(
+  { out: folder }: BenchVideoOptions,
+  _: Output,
+  command: string,
+): Promise<VideoFrontierReport> {
   if (folder === undefined) {
     throw new SparseAttentionError('INVALID_ARGUMENT', {
       message: 'There is nothing to merge: --out is missing.',
@@ -121,7 +125,7 @@ async function benchVideo(options: BenchVideoOptions, out: Output, command: stri
   const source = await loadVideoModel({ signal, ...(options.model !== undefined && { from: options.model }) })
   const { sampling } = source.config
   const { steps = usual.steps ?? sampling.steps, guidance = sampling.guidance, dtype = usual.dtype } = options
-  const grid = gridOf(options.size ?? usual.size, source.config)
+  const grid = videoGrid(options.size ?? usual.size, source.config)
   const tokens = videoTokens(grid)
   const cases = await Promise.all((options.case ?? defaultCases()).map((each) => parseCase(each, tokens)))
   const looksEvery = options.looksEvery ?? Math.min(5, Math.max(2, seeds.length))

@@ -110,7 +110,9 @@ it('bench video writes what it has found, and pictures', { timeout: 180_000 }, a
     ['dense', null, 1],
     ['lite-attention', null, 1],
   ])
-  expect((await readdir(out)).sort()).toEqual(['video-frames.webp', 'video.json', 'video.webp'])
+  expect((await readdir(out)).sort()).toEqual(['video-frames.webp', 'video-part-1-1.json', 'video.webp'])
+  const merged = await runCaptured(['bench', 'video', '--merge', '--out', out, '--json'])
+  expect(parseDocumented('bench-video', merged.stdout)).toMatchObject({ results, seeds: 1 })
 })
 
 it.each<[string, string[], RegExp]>([

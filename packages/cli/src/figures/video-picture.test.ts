@@ -28,7 +28,7 @@ const channel = (data: Buffer, width: number, x: number, y: number) =>
   )
 
 it('animates the videos side by side, frame by frame', async () => {
-  const webp = await videoAnimation(picture, 10)
+  const webp = await videoAnimation(picture, { framesPerSecond: 10 })
   const { format, pages, delay, loop, pageHeight, width } = await sharp(webp, { animated: true }).metadata()
   expect({ format, pages, delay, loop }).toEqual({ format: 'webp', pages: 3, delay: [100, 100, 100], loop: 0 })
   const { data } = await sharp(webp, { animated: true }).removeAlpha().raw().toBuffer({ resolveWithObject: true })

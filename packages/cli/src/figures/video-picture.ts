@@ -39,7 +39,10 @@ const panelTarget = { animation: 240, strip: 96 }
  *
  * @throws INVALID_ARGUMENT without a panel or with videos of different sizes, MISSING_DEPENDENCY without sharp
  */
-export async function videoAnimation(picture: VideoPicture, framesPerSecond = 8): Promise<Buffer> {
+export async function videoAnimation(
+  picture: VideoPicture,
+  { framesPerSecond = 8, quality = 90 }: { readonly framesPerSecond?: number; readonly quality?: number } = {},
+): Promise<Buffer> {
   const sharp = await loadSharp()
   const { frames, height, width } = sizeOf(picture.panels)
   const factor = Math.max(1, Math.round(panelTarget.animation / width))
@@ -65,7 +68,7 @@ export async function videoAnimation(picture: VideoPicture, framesPerSecond = 8)
   })
   const raw = { width: page.width, height: page.height * frames, channels: 3 as const, pageHeight: page.height }
   return sharp(Buffer.concat(pages), { raw })
-    .webp({ loop: 0, delay: pages.map(() => Math.round(1000 / framesPerSecond)), quality: 90 })
+    .webp({ loop: 0, delay: pages.map(() => Math.round(1000 / framesPerSecond)), quality })
     .toBuffer()
 }
 

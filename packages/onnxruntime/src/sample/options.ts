@@ -32,6 +32,8 @@ export interface SampleOptions {
   readonly grid?: readonly number[]
   /** In place of what was chosen when the model was loaded. Give the same object again: each is compiled once. */
   readonly attention?: AttentionMethod
+  /** false: run as without `captureSampling`, for a model that is loaded with it. Default true. */
+  readonly capture?: boolean
   /** What methods remember between steps. It is reset first. Default: one for this call, freed when it ends. */
   readonly state?: ModelState
   /** Stops before the next piece or submit; the call rejects with the signal's reason and frees what it made. */
@@ -43,7 +45,9 @@ export interface SampleOptions {
   readonly onEvaluation?: (evaluation: Evaluation, evaluate: () => Promise<Float32Array>) => Promise<Float32Array>
   /** After each step, and awaited. */
   readonly onStep?: (step: SampleStep) => void | Promise<void>
-  /** As for `run`; `event.context` tells step and branch. */
+  /** After each pass through the model. */
+  readonly onPass?: (pass: SamplePass) => void
+  /** As for `run`; `event.context` tells step and branch. Its passes are run as without `captureSampling`. */
   readonly onAttention?: (event: AttentionEvent) => void | Promise<void>
 }
 
@@ -53,6 +57,16 @@ export type Evaluation = Required<Pick<AttentionContext, 'step' | 'steps' | 'bra
   readonly latents: Float32Array
   /** From 1 (noise) to 0. */
   readonly time: number
+}
+
+/** One pass through a model, and where its time went. */
+export interface SamplePass extends Required<Pick<AttentionContext, 'step' | 'branch'>> {
+  /** On recorded sessions. */
+  readonly captured: boolean
+  /** From the call until everything was handed to the GPU, or computed, in milliseconds. */
+  readonly hostMs: number
+  /** From then until the velocity was on the CPU: what the GPU still had to do, and the read-back. */
+  readonly waitMs: number
 }
 
 export interface SampleStep {
@@ -67,19 +81,19 @@ export interface SampleStep {
 
 /** What sampling goes by, checked. */
 export type CheckedSampling = Required<
-  Pick<SampleOptions, 'shape' | 'condition' | 'guidance' | 'steps' | 'shift' | 'seed'>
+  Pick<SampleOptions, 'shape' | 'condition' | 'guidance' | 'steps' | 'shift' | 'seed' | 'capture'>
 > & {
   readonly inputs: { readonly latents: string; readonly time: string }
   /** Elements of the latents. */
   readonly count: number
 } & Pick<
     SampleOptions,
-    'nullCondition' | 'noise' | 'grid' | 'attention' | 'signal' | 'onEvaluation' | 'onStep' | 'onAttention'
+    'nullCondition' | 'noise' | 'grid' | 'attention' | 'signal' | 'onEvaluation' | 'onStep' | 'onPass' | 'onAttention'
   >
 
 /** @throws INVALID_OPTION, INVALID_SHAPE naming the option */
 export function checkSampling(options: SampleOptions): CheckedSampling {
-  const { shape, guidance = 1, steps = 30, shift = 1, seed = 0, noise, nullCondition } = options
+  const { shape, guidance = 1, steps = 30, shift = 1, seed = 0, capture = true, noise, nullCondition } = options
   const isSize = (size: unknown) => Number.isSafeInteger(size) && (size as number) >= 1
   const count = Array.isArray(shape) && shape.every(isSize) ? shape.reduce((a, b) => a * b, 1) : 0
   if (count < 1 || count > 2 ** 30 || shape.length === 0) {
@@ -103,7 +117,7 @@ export function checkSampling(options: SampleOptions): CheckedSampling {
       where: 'noise',
     })
   }
-  const { condition, grid, attention, signal, onEvaluation, onStep, onAttention } = options
+  const { condition, grid, attention, signal, onEvaluation, onStep, onPass, onAttention } = options
   return {
     shape,
     count,
@@ -112,6 +126,7 @@ export function checkSampling(options: SampleOptions): CheckedSampling {
     steps,
     shift,
     seed,
+    capture,
     inputs: options.inputs ?? { latents: 'x', time: 't' },
     ...(nullCondition && { nullCondition }),
     ...(noise && { noise }),
@@ -120,6 +135,7 @@ export function checkSampling(options: SampleOptions): CheckedSampling {
     ...(signal && { signal }),
     ...(onEvaluation && { onEvaluation }),
     ...(onStep && { onStep }),
+    ...(onPass && { onPass }),
     ...(onAttention && { onAttention }),
   }
 }

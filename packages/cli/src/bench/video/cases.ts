@@ -43,8 +43,15 @@ export async function parseCase(text: string, tokens: number): Promise<FrontierC
 
 const cacheMark = '+step-cache='
 
-/** Methods for diffusion by their budgets for the length, and a step cache. */
+/** Methods for diffusion at several densities, alone and with a step cache. Denoising starts dense where a method's paper has that. */
 export function defaultCases(): readonly string[] {
-  const ids = videoMethods().filter((id) => findMethod(id).definition.phase === 'diffusion')
-  return [...ids, `${dense.definition.id}${cacheMark}0.1`]
+  const lite = (threshold: number) => `lite-attention:threshold=${threshold}`
+  const first = (density: number) => `sparse-videogen:density=${density},denseSteps=2`
+  const second = (topP: number) => `sparse-videogen-2:topP=${topP},denseSteps=2`
+  return [
+    ...[-4, -2, -1, -0.5].map(lite),
+    ...[0.7, 0.5, 0.3].map(first),
+    ...[0.9, 0.7, 0.5].map(second),
+    ...[`dense${cacheMark}0.55`, `dense${cacheMark}1`, `${lite(-2)}${cacheMark}0.55`, `${second(0.9)}${cacheMark}0.55`],
+  ]
 }

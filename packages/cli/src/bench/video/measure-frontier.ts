@@ -1,9 +1,10 @@
-import { type ConfiguredMethod, type OptionValue, relativeError } from '@sparse-attention/core'
+import { type ConfiguredMethod, relativeError } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { psnr, randomScene, ssim, type Video, type VideoGrid } from '@sparse-attention/models'
 import type { MadeVideo, VideoMaker } from '../../demo/video/video-maker.js'
-import { mean, median } from '../../statistics.js'
+import { mean } from '../../statistics.js'
 import type { FrontierCase } from './cases.js'
+import { type CaseSamples, type FrontierResult, type FrontierSample, nameOfCase, summarise } from './samples.js'
 
 export interface MeasureFrontierOptions {
   readonly maker: Pick<VideoMaker, 'make'>
@@ -11,49 +12,23 @@ export interface MeasureFrontierOptions {
   readonly grid: VideoGrid
   readonly steps: number
   readonly guidance: number
-  /** Videos of each method, of seeds 1, 2, … */
-  readonly seeds: number
+  /** Of the videos. */
+  readonly seeds: readonly number[]
   /** Every n-th video, the first one included, is looked into for density and the time of attention, and not timed. */
   readonly looksEvery: number
+  /** false: nothing is timed, since other programs are at work. */
+  readonly times: boolean
+  /** false: onnxruntime-web's dispatches are not recorded. */
+  readonly capture: boolean
   readonly signal: AbortSignal
   /** After each video, warm-ups included. */
   readonly onVideo?: (label: string) => void
   /** After each seed, with all results so far. */
-  readonly onSeed?: (results: FrontierResults) => void | Promise<void>
-}
-
-/** Of several videos: their mean, spread and worst. */
-export interface Quality {
-  readonly mean: number
-  /** Standard deviation over the videos. */
-  readonly spread: number
-  readonly least: number
-}
-
-export interface FrontierResult {
-  readonly method: string
-  readonly options: Readonly<Record<string, OptionValue>>
-  /** Threshold of a step cache; null: without. */
-  readonly stepCache: number | null
-  /** How often the model ran for a video, mean. */
-  readonly evaluations: number
-  /** Kept pairs ÷ all pairs, dense steps and layers included. */
-  readonly density: number
-  /** To the dense video from the same noise. */
-  readonly psnr: Quality
-  readonly ssim: Quality
-  /** ‖x − dense x‖₂ ÷ ‖dense x‖₂ of the final latents, mean. */
-  readonly error: number
-  /** Median of the videos that were timed; null: none was. */
-  readonly totalMs: number | null
-  /** Median over seeds of dense time ÷ this time. */
-  readonly speedUp: number | null
-  /** Planning and attention in a whole video, median of those that were looked into. */
-  readonly attentionMs: number
-  readonly attentionSpeedUp: number
+  readonly onSeed?: (results: FrontierResults, seed: number) => void | Promise<void>
 }
 
 export interface FrontierResults {
+  /** Videos of each method. */
   readonly seeds: number
   /** Dense first. */
   readonly results: readonly FrontierResult[]
@@ -61,86 +36,58 @@ export interface FrontierResults {
   readonly videos: readonly Video[]
 }
 
-/** What is kept of one method while seeds come in. */
-interface Collected {
-  readonly of: FrontierCase
-  readonly evaluations: number[]
-  readonly psnr: number[]
-  readonly ssim: number[]
-  readonly errors: number[]
-  readonly densities: number[]
-  readonly attentionMs: number[]
-  /** By seed; undefined where it was looked into. */
-  readonly totalMs: (number | undefined)[]
-}
-
 /**
  * Makes the same videos with dense attention and with each method, seed after seed, so that all have been made under the same
  * conditions whenever it ends. Nothing is timed before every method has made a video.
  */
 export async function measureFrontier(options: MeasureFrontierOptions): Promise<FrontierResults> {
-  const { maker, cases, grid, steps, guidance, seeds, looksEvery, signal, onVideo, onSeed } = options
-  const collected = [{ method: dense() as ConfiguredMethod }, ...cases].map(
-    (of): Collected => ({
-      ...{ of, evaluations: [], psnr: [], ssim: [], errors: [], densities: [], attentionMs: [], totalMs: [] },
-    }),
-  )
+  const { maker, cases, grid, steps, guidance, seeds, looksEvery, times, capture, signal, onVideo, onSeed } = options
+  const all = [{ method: dense() as ConfiguredMethod }, ...cases].map((of) => ({
+    of,
+    collected: { ...nameOfCase(of), samples: [] as FrontierSample[] } satisfies CaseSamples,
+  }))
   const request = { grid, guidance, scene: randomScene(1), seed: 1 }
-  for (const { of } of collected) {
-    await maker.make({ ...request, ...of, steps: Math.min(2, steps) }, { signal, looks: false })
+  for (const { of } of all) {
+    await maker.make({ ...request, ...of, steps: Math.min(2, steps) }, { signal, looks: false, capture })
     onVideo?.(`${of.method.method.id}: warm-up`)
   }
   const videos: Video[] = []
   let results: FrontierResults = { seeds: 0, results: [], videos }
-  for (let i = 0; i < seeds; i++) {
-    const seed = i + 1
+  for (const [i, seed] of seeds.entries()) {
     const looks = i % looksEvery === 0
     let exact: MadeVideo | undefined
-    for (const each of collected) {
-      const request = { ...each.of, grid, steps, guidance, seed, scene: randomScene(seed) }
-      const made = await maker.make(request, { signal, looks })
+    for (const { of, collected } of all) {
+      const made = await maker.make(
+        { ...of, grid, steps, guidance, seed, scene: randomScene(seed) },
+        { signal, looks, capture },
+      )
       exact ??= made
-      each.evaluations.push(made.evaluations)
-      each.psnr.push(psnr(made.video, exact.video))
-      each.ssim.push(ssim(made.video, exact.video))
-      each.errors.push(relativeError(made.latents.at(-1)!, exact.latents.at(-1)!))
-      each.totalMs.push(looks ? undefined : made.totalMs)
-      if (looks) {
-        each.densities.push(mean(made.steps.map(({ density }) => density)))
-        each.attentionMs.push(made.steps.reduce((sum, { attentionMs }) => sum + attentionMs, 0))
-      }
+      collected.samples.push(sampleOf(made, exact, { seed, looks, times }))
       if (i === 0) videos.push(made.video)
-      onVideo?.(`${each.of.method.method.id}: seed ${seed}`)
+      onVideo?.(`${of.method.method.id}: seed ${seed}`)
     }
-    results = { seeds: seed, results: collected.map((each) => summarise(each, collected[0]!)), videos }
-    await onSeed?.(results)
+    results = { seeds: i + 1, results: summarise(all.map(({ collected }) => collected)), videos }
+    await onSeed?.(results, seed)
   }
   return results
 }
 
-function summarise(each: Collected, exact: Collected): FrontierResult {
-  const timed = each.totalMs.flatMap((ms) => ms ?? [])
-  const ratios = each.totalMs.flatMap((ms, i) => (ms === undefined ? [] : exact.totalMs[i]! / ms))
-  const attentionMs = median(each.attentionMs)
-  const { method, stepCache = null } = each.of
+function sampleOf(
+  made: MadeVideo,
+  exact: MadeVideo,
+  { seed, looks, times }: { seed: number; looks: boolean; times: boolean },
+): FrontierSample {
+  const timed = times && !looks
   return {
-    method: method.method.id,
-    options: method.options,
-    stepCache,
-    evaluations: mean(each.evaluations),
-    density: mean(each.densities),
-    psnr: qualityOf(each.psnr),
-    ssim: qualityOf(each.ssim),
-    error: mean(each.errors),
-    totalMs: timed.length > 0 ? median(timed) : null,
-    speedUp: ratios.length > 0 ? median(ratios) : null,
-    attentionMs,
-    attentionSpeedUp: median(exact.attentionMs) / attentionMs,
+    seed,
+    evaluations: made.evaluations,
+    psnr: psnr(made.video, exact.video),
+    ssim: ssim(made.video, exact.video),
+    error: relativeError(made.latents.at(-1)!, exact.latents.at(-1)!),
+    density: looks ? mean(made.steps.map(({ density }) => density)) : null,
+    attentionMs: looks && times ? made.steps.reduce((sum, { attentionMs }) => sum + attentionMs, 0) : null,
+    totalMs: timed ? made.totalMs : null,
+    hostMs: timed ? mean(made.passes.map(({ hostMs }) => hostMs)) : null,
+    waitMs: timed ? mean(made.passes.map(({ waitMs }) => waitMs)) : null,
   }
-}
-
-function qualityOf(values: readonly number[]): Quality {
-  const average = mean(values)
-  const variance = mean(values.map((value) => (value - average) ** 2))
-  return { mean: average, spread: Math.sqrt(variance), least: Math.min(...values) }
 }

@@ -4,7 +4,8 @@ import { type VideoPicture, videoAnimation, videoStrip } from '../../figures/vid
 import { nameCase, type VideoFrontierReport } from './report.js'
 
 /**
- * The first seed's videos of all methods: animated side by side, and frame by frame one below the other, as WebP.
+ * Videos of one seed: dense, and of each method the case that is nearest to half of the density. Animated side by side, and frame by
+ * frame one below the other, as WebP.
  *
  * @throws MISSING_DEPENDENCY
  */
@@ -17,21 +18,32 @@ export async function frontierPictures(
     model,
   }: Pick<VideoFrontierReport, 'results' | 'tokens' | 'steps' | 'dtype' | 'model'>,
   videos: readonly Video[],
+  seed: number,
 ): Promise<{ readonly animation: Buffer; readonly frames: Buffer }> {
   const sharp = await loadSharp()
+  const away = (i: number) => Math.abs((results[i]!.density ?? 1) - 0.5)
+  const nearest = new Map<string, number>()
+  for (const [i, { method, stepCache }] of results.entries()) {
+    if (i === 0 || stepCache !== null) continue
+    const known = nearest.get(method)
+    if (known === undefined || away(i) < away(known)) nearest.set(method, i)
+  }
+  const cached = results.findIndex(({ stepCache }) => stepCache !== null)
+  const shown = [0, ...nearest.values(), ...(cached < 0 ? [] : [cached])]
   const picture: VideoPicture = {
     title: `${model}, dense and sparse`,
-    subtitle: `${tokens} tokens, ${steps} steps, attention in ${dtype}, seed 1: the same noise`,
-    panels: results.map((result, i) => ({
-      label: nameCase(result),
-      detail: i === 0 ? '' : `density ${result.density.toFixed(2)}, ${result.psnr.mean.toFixed(1)} dB`,
+    subtitle: `${tokens} tokens, ${steps} steps, attention in ${dtype}, seed ${seed}: the same noise`,
+    panels: shown.map((i) => ({
+      label: nameCase(results[i]!),
+      detail:
+        i === 0 ? '' : `density ${results[i]!.density?.toFixed(2) ?? '–'}, ${results[i]!.psnr.mean.toFixed(1)} dB`,
       video: videos[i]!,
     })),
   }
   return {
-    animation: await videoAnimation(picture),
+    animation: await videoAnimation(picture, { quality: 60 }),
     frames: await sharp(await videoStrip(picture))
-      .webp({ quality: 85 })
+      .webp({ quality: 60 })
       .toBuffer(),
   }
 }

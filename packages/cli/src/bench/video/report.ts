@@ -4,7 +4,7 @@ import type { AdapterReport } from '../../adapter.js'
 import { nameAdapter } from '../../adapter.js'
 import { formatOptions } from '../../option-values.js'
 import { formatTable } from '../../table.js'
-import type { FrontierResult } from './measure-frontier.js'
+import type { FrontierResult } from './samples.js'
 
 /** What `bench video --json` prints, and video.json holds. */
 export interface VideoFrontierReport {
@@ -21,6 +21,8 @@ export interface VideoFrontierReport {
   /** Videos of each method. */
   readonly seeds: number
   readonly looksEvery: number
+  /** Whether onnxruntime-web's dispatches are recorded, and why. */
+  readonly captured: { readonly used: boolean; readonly reason: string }
   /** Dense first. */
   readonly results: readonly FrontierResult[]
   readonly tier: Tier
@@ -33,26 +35,38 @@ export function nameCase({ method, stepCache }: Pick<FrontierResult, 'method' | 
   return stepCache === null ? method : `${method} and step cache ${stepCache}`
 }
 
+const ms = (value: number | null, digits = 0) => (value === null ? '–' : `${value.toFixed(digits)} ms`)
+const ratio = (value: number | null) => (value === null ? '–' : `${value.toFixed(2)}×`)
+
+/** One case in a line, as soon as there is something to say. */
+export function formatResult(result: FrontierResult): string {
+  const density = result.density === null ? '–' : result.density.toFixed(3)
+  const quality = `${result.psnr.mean.toFixed(1)} dB, SSIM ${result.ssim.mean.toFixed(3)}`
+  const time = result.totalMs === null ? '' : `, ${ms(result.totalMs)} ${ratio(result.speedUp)}`
+  return `${nameCase(result)} ${formatOptions(result.options)}: density ${density}, ${quality}${time}`
+}
+
 /** For people. */
 export function formatFrontier(report: VideoFrontierReport): string {
-  const { results, adapter } = report
-  const ratio = (value: number | null) => (value === null ? '–' : `${value.toFixed(2)}×`)
+  const { results, adapter, captured } = report
   const table = formatTable(
     [
-      ['method', 'density', 'PSNR', 'SSIM', 'attention', '', 'video', '', ''],
+      ['method', 'density', 'PSNR', 'SSIM', 'attention', '', 'video', '', 'host', 'wait', ''],
       ...results.map((result, i) => [
         nameCase(result),
-        result.density.toFixed(3),
+        result.density === null ? '–' : result.density.toFixed(3),
         i === 0 ? '' : `${result.psnr.mean.toFixed(2)} dB`,
         i === 0 ? '' : result.ssim.mean.toFixed(4),
-        `${result.attentionMs.toFixed(0)} ms`,
+        ms(result.attentionMs),
         ratio(result.attentionSpeedUp),
-        result.totalMs === null ? '–' : `${result.totalMs.toFixed(0)} ms`,
+        ms(result.totalMs),
         ratio(result.speedUp),
+        ms(result.hostMs, 1),
+        ms(result.waitMs, 1),
         formatOptions(result.options),
       ]),
     ],
-    new Set([1, 2, 3, 4, 5, 6, 7]),
+    new Set([1, 2, 3, 4, 5, 6, 7, 8, 9]),
   )
   return [
     `${report.model}, ${report.tokens} tokens (${report.grid.join('×')}), ${report.steps} steps, guidance ${report.guidance}, attention in ${report.dtype}; ${report.seeds} videos of each method`,
@@ -60,8 +74,15 @@ export function formatFrontier(report: VideoFrontierReport): string {
     table,
     '',
     `Density and attention: of every ${report.looksEvery === 1 ? '' : `${report.looksEvery}. `}video; whole videos: median of the others, ratios by seed.`,
+    `Host: of a pass through the model, until everything was handed to the GPU; wait: from then until its output was there. Dispatches ${captured.used ? 'are recorded' : `are not recorded: ${captured.reason}`}.`,
     `Tier ${report.tier} on ${nameAdapter(adapter)}, ${report.date}; ${Object.entries(report.versions)
       .map((entry) => entry.join(' '))
       .join(', ')}`,
   ].join('\n')
+}
+
+/** As a file: every result on a line of its own. */
+export function reportFile({ results, ...report }: VideoFrontierReport): Buffer {
+  const head = JSON.stringify(report).slice(0, -1)
+  return Buffer.from(`${head},\n"results":[\n${results.map((result) => JSON.stringify(result)).join(',\n')}\n]}\n`)
 }

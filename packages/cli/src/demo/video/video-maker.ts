@@ -10,7 +10,14 @@ import {
   videoOf,
   videoSampling,
 } from '@sparse-attention/models'
-import { type AttentionEvent, AttentionModel, type Ort, type Provider } from '@sparse-attention/onnxruntime'
+import {
+  type AttentionEvent,
+  AttentionModel,
+  type ModelDescription,
+  type Ort,
+  type Provider,
+  type SamplePass,
+} from '@sparse-attention/onnxruntime'
 
 /** What a video is made of. The same of everything gives the same video, bit by bit. */
 export interface VideoRequest {
@@ -28,6 +35,8 @@ export interface MakeVideoOptions {
   readonly signal: AbortSignal
   /** Looks at each attention: times it, the GPU idle before and after, and reads the density of its plan. */
   readonly looks: boolean
+  /** false: passes are not recorded. Default true: they are where that is possible and nobody looks. */
+  readonly capture?: boolean
   /** After each step. */
   readonly onStep?: (step: number) => void
 }
@@ -48,6 +57,8 @@ export interface MadeVideo {
   readonly steps: readonly VideoStep[]
   /** How often the model ran. */
   readonly evaluations: number
+  /** Where the time of each went. */
+  readonly passes: readonly SamplePass[]
   /** Latents after each step, f32 [tokens, 24]. */
   readonly latents: readonly Float32Array[]
 }
@@ -71,6 +82,7 @@ export class VideoMaker implements AsyncDisposable {
       attention: () => exact,
       attentionDtype: dtype,
       provider,
+      captureSampling: true,
       // Weights are made float32 once, not in every pass.
       sessionOptions: { extra: { session: { disable_quant_qdq: '1' } } },
       signal,
@@ -78,11 +90,17 @@ export class VideoMaker implements AsyncDisposable {
     return new VideoMaker(ort, source, model)
   }
 
-  async make(request: VideoRequest, { signal, looks, onStep }: MakeVideoOptions): Promise<MadeVideo> {
+  /** Whether passes are recorded, and why: known after the first video. */
+  get captured(): ModelDescription['capturedSampling'] {
+    return this.model.describe().capturedSampling
+  }
+
+  async make(request: VideoRequest, { signal, looks, capture = true, onStep }: MakeVideoOptions): Promise<MadeVideo> {
     const { method, grid, scene, steps, guidance, seed, stepCache: threshold } = request
     const { Tensor: OrtTensor } = this.ort
     const asked = { scene, grid, steps, guidance }
     const latents: Float32Array[] = []
+    const passes: SamplePass[] = []
     const look = new Look(steps)
     const cache = threshold === undefined ? undefined : stepCache({ threshold })
     const start = performance.now()
@@ -90,7 +108,9 @@ export class VideoMaker implements AsyncDisposable {
       ...videoSampling(this.source.config, asked, (type, data, dims) => new OrtTensor(type, data, dims)),
       seed,
       attention: method,
+      capture,
       signal,
+      onPass: (pass) => passes.push(pass),
       onStep: (done) => {
         latents.push(done.latents)
         onStep?.(done.step)
@@ -105,7 +125,7 @@ export class VideoMaker implements AsyncDisposable {
     })
     const totalMs = performance.now() - start - look.milliseconds
     const evaluations = cache?.counts.evaluated ?? (guidance === 1 ? steps : 2 * steps)
-    return { video: videoOf(last, grid), totalMs, evaluations, latents, steps: looks ? look.steps() : [] }
+    return { video: videoOf(last, grid), totalMs, evaluations, passes, latents, steps: looks ? look.steps() : [] }
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,0 +1,92 @@
+import { relativeError } from '@sparse-attention/core'
+import { trackBuffers } from '@sparse-attention/testing'
+import { beforeAll, expect, test, vi } from 'vitest'
+import { createHarness, type Harness } from '../../test/harness.js'
+import { tinyCode, tinyFlowModel } from '../../test/tiny-flow.js'
+import type { AttentionModel, LoadOptions, SampleOptions, SamplePass } from '../index.js'
+
+// On software adapters, compiling onnxruntime-web's shaders takes most of the time.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 })
+
+let harness: Harness
+let asked: SampleOptions
+beforeAll(async () => {
+  harness = await createHarness('webgpu')
+  asked = {
+    shape: [1, 6, 4],
+    inputs: { latents: 'latents', time: 'timestep' },
+    condition: tinyCode(harness, 1),
+    nullCondition: tinyCode(harness, 2),
+    ...{ steps: 3, guidance: 2, seed: 3 },
+  }
+})
+
+const load = (options: Partial<LoadOptions> = {}) =>
+  harness.load(tinyFlowModel(), { captureSampling: true, attentionDtype: 'f16', ...options })
+
+/** A video, and how each of its passes was run. */
+async function sample(model: AttentionModel, options: Partial<SampleOptions> = {}) {
+  const passes: SamplePass[] = []
+  const video = await model.sample({ ...asked, ...options, onPass: (pass) => passes.push(pass) })
+  return { video, captured: passes.map(({ captured }) => captured) }
+}
+
+test('recorded passes give the video of others, read back the velocity alone and bind nothing anew', async () => {
+  await using model = await load()
+  const plain = await sample(model, { capture: false })
+  expect(plain.captured).toEqual(new Array(6).fill(false))
+  expect(model.describe().capturedSampling).toEqual({ used: false, reason: 'nothing was sampled yet' })
+  const first = await sample(model)
+  expect(model.describe().capturedSampling).toEqual({ used: true, reason: 'passes are recorded' })
+  expect(first.captured).toEqual(new Array(6).fill(true))
+  // The same kernels on the same numbers; with fixed shapes onnxruntime-web may choose others, which add in another order.
+  expect(relativeError(first.video, plain.video)).toBeLessThan(1e-6)
+
+  const { device } = harness.runtime
+  const { createBindGroup } = device
+  let bindGroups = 0
+  device.createBindGroup = (descriptor) => {
+    bindGroups++
+    return createBindGroup.call(device, descriptor)
+  }
+  try {
+    using buffers = trackBuffers(device)
+    const again = await sample(model)
+    expect(again.video).toEqual(first.video)
+    expect([buffers.maps, bindGroups]).toEqual([6, 0])
+    expect(buffers.live).toBe(0)
+  } finally {
+    device.createBindGroup = createBindGroup
+  }
+})
+
+test('another shape is recorded anew, a look or a feed on the GPU runs as without, and an abort leaves it usable', async () => {
+  await using model = await load()
+  const { video } = await sample(model)
+  const other = { shape: [1, 9, 4] }
+  const wide = await sample(model, other)
+  expect(wide.captured).toEqual(new Array(6).fill(true))
+  expect(relativeError(wide.video, (await sample(model, { ...other, capture: false })).video)).toBeLessThan(1e-6) // as above
+
+  const looked = await sample(model, { onAttention: () => {} })
+  expect(looked.captured).toEqual(new Array(6).fill(false))
+  const controller = new AbortController()
+  const stopped = sample(model, { signal: controller.signal, onStep: () => controller.abort(new Error('enough')) })
+  await expect(stopped).rejects.toThrow('enough')
+  expect((await sample(model)).video).toEqual(video)
+})
+
+test('what cannot be recorded is run as without, and said', async () => {
+  await using onCpu = await load({ provider: 'webgpu', captureSampling: false })
+  expect(onCpu.describe().capturedSampling).toEqual({ used: false, reason: 'captureSampling is not set' })
+  await using model = await load()
+  const { Tensor } = harness.ort
+  const onGpu = Tensor.fromGpuBuffer(harness.runtime.device.createBuffer({ size: 16, usage: 0x8c }) as never, {
+    dataType: 'int64',
+    dims: [1],
+  })
+  const { captured } = await sample(model, { condition: { code: onGpu }, guidance: 1, steps: 1 })
+  expect(captured).toEqual([false])
+  expect(model.describe().capturedSampling).toEqual({ used: false, reason: 'it is fed from the GPU' })
+  onGpu.dispose()
+})

@@ -1,0 +1,154 @@
+import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-web'
+import type { Piece } from '../cut.js'
+import type { Graph } from '../graph.js'
+import { makeNode, makeValueInfo, modelLike, type NodeProto, serializeModel, tensorTypeOf } from '../onnx.js'
+import { type Engine, outputTypes } from '../ort.js'
+import { pieceModel, type ValueType } from '../piece-model.js'
+
+/** A piece whose dispatches onnxruntime-web has recorded. */
+export interface CapturedPiece {
+  readonly name: string
+  readonly session: InferenceSession
+  /** Tensors of the session's inputs, bound in its first run. */
+  readonly feeds: Readonly<Record<string, OrtTensor>>
+  readonly outputs: readonly string[]
+  readonly copies: readonly Copy[]
+}
+
+/** An output that is another value in another shape. */
+interface Copy {
+  readonly from: string
+  readonly to: string
+  /** What reshapes, in order. */
+  readonly nodes: readonly NodeProto[]
+}
+
+/** Operators whose output is their first input in another shape. */
+const reshaping: ReadonlySet<string> = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Flatten', 'Identity'])
+
+/** Outputs of a piece that are only reshaped, and of what. */
+function copiesOf({ nodes, outputs }: Piece): Copy[] {
+  const makers = new Map(nodes.flatMap((node) => node.output.map((value) => [value, node] as const)))
+  return outputs.flatMap((to) => {
+    const chain: NodeProto[] = []
+    let from = to
+    for (let node = makers.get(from); node && reshaping.has(node.opType); node = makers.get(from)) {
+      chain.unshift(node)
+      from = node.input[0]!
+    }
+    return chain.length === 0 ? [] : [{ from, to, nodes: chain }]
+  })
+}
+
+/**
+ * Sessions with fixed shapes. What they compute is recorded by onnxruntime-web once and replayed, and all values between them stay in
+ * the same buffers.
+ *
+ * Every buffer is one that onnxruntime-web has made: it forgets others after the run that binds them (version 1.30).
+ */
+export class CapturedPieces {
+  /** Values in their buffers, by name. */
+  readonly tensors: ReadonlyMap<string, OrtTensor>
+  /** Of values that are there. */
+  readonly types: Map<string, ValueType> = new Map()
+  readonly #tensors = new Map<string, OrtTensor>()
+  readonly #sessions: InferenceSession[] = []
+  /** Sessions whose outputs are memory of ours. */
+  readonly #memories: InferenceSession[] = []
+  readonly #capturing: Engine
+
+  constructor(
+    private readonly graph: Graph,
+    private readonly engine: Engine,
+  ) {
+    this.tensors = this.#tensors
+    this.#capturing = engine.capturing()
+  }
+
+  /** A tensor of zeros for a value. Its dims are numbers. */
+  async allocate(name: string, valueType: ValueType): Promise<OrtTensor> {
+    const { elemType } = valueType
+    const sizes = valueType.dims as readonly number[]
+    const type = tensorTypeOf(elemType)!
+    const count = sizes.reduce((product, dim) => product * dim, 1)
+    const data =
+      type === 'int64'
+        ? new BigInt64Array(count)
+        : type === 'float32'
+          ? new Float32Array(count)
+          : new Uint16Array(count)
+    const model = modelLike(this.graph.model, {
+      input: [makeValueInfo('zeros', elemType, sizes)],
+      output: [makeValueInfo('memory', elemType, sizes)],
+      node: [makeNode('memory', 'Identity', ['zeros'], ['memory'])],
+      initializer: [],
+    })
+    const session = await this.engine.load(serializeModel(model), name, ['memory'])
+    this.#memories.push(session)
+    const zeros = new this.engine.ort.Tensor(type as 'float32', data as Float32Array, sizes)
+    const { memory } = await this.engine.run(session, { zeros }, ['memory'], name)
+    this.types.set(name, valueType)
+    this.#tensors.set(name, memory!)
+    return memory!
+  }
+
+  /** Loads and records a piece, whose inputs are there. Rejects where the model, or onnxruntime-web, does not allow it. */
+  async load(piece: Piece, name: string): Promise<CapturedPiece> {
+    const { inputs } = piece
+    const copies = copiesOf(piece)
+    // onnxruntime-web records dispatches, and a reshaped output of a session is a copy (version 1.30): what it is made of is given
+    // instead, and copied here.
+    const reshaped = new Set(copies.map(({ to }) => to))
+    const given = new Set([...piece.outputs.filter((value) => !reshaped.has(value)), ...copies.map(({ from }) => from)])
+    const outputs = [...given].filter((value) => !this.#tensors.has(value))
+    const session = await this.#capturing.load(pieceModel(this.graph, { ...piece, outputs }, this.types), name, outputs)
+    this.#sessions.push(session)
+    for (const [value, type] of outputTypes(session)) this.types.set(value, type)
+    const feeds = Object.fromEntries(inputs.map((input) => [input, this.#tensors.get(input)!]))
+    // The first run binds, the second records, the third replays.
+    for (let run = 0; run < 3; run++) await this.replay({ name, session, feeds, outputs, copies: [] })
+    for (const copy of copies) await this.#reshape(piece, copy, name)
+    return { name, session, feeds, outputs, copies }
+  }
+
+  /** Memory for a reshaped value, in its shape. */
+  async #reshape(piece: Piece, { from, to, nodes }: Copy, name: string): Promise<void> {
+    const initializers = piece.initializers.filter((tensor) => nodes.some(({ input }) => input.includes(tensor.name)))
+    const model = pieceModel(this.graph, { nodes, initializers, inputs: [from], outputs: [to] }, this.types)
+    const session = await this.engine.load(model, name, [to])
+    this.#memories.push(session)
+    const { [to]: memory } = await this.engine.run(session, { [from]: this.#tensors.get(from)! }, [to], name)
+    this.#tensors.set(to, memory!)
+    for (const [value, type] of outputTypes(session)) this.types.set(value, type)
+  }
+
+  async replay({ session, feeds, outputs, copies, name }: CapturedPiece): Promise<void> {
+    const results = await this.#capturing.run(session, feeds, outputs, name)
+    for (const [value, tensor] of Object.entries(results)) {
+      // The same buffer every time; what is new is a handle of it.
+      if (this.#tensors.has(value)) tensor.dispose()
+      else this.#tensors.set(value, tensor)
+    }
+    if (copies.length === 0) return
+    const { device } = this.engine.runtime
+    const encoder = device.createCommandEncoder({ label: `reshape after ${name}` })
+    for (const { from, to } of copies) {
+      const [source, target] = [bufferOf(this.#tensors.get(from)!), bufferOf(this.#tensors.get(to)!)]
+      encoder.copyBufferToBuffer(source, 0, target, 0, Math.min(source.size, target.size))
+    }
+    device.queue.submit([encoder.finish()])
+  }
+
+  async dispose(): Promise<void> {
+    // Tensors first: they are freed by the sessions that made them.
+    for (const tensor of this.#tensors.values()) tensor.dispose()
+    this.#tensors.clear()
+    for (const session of this.#sessions.splice(0)) await this.#capturing.release(session)
+    for (const session of this.#memories.splice(0)) await this.engine.release(session)
+  }
+}
+
+/** Its memory. */
+export function bufferOf(tensor: OrtTensor): GPUBuffer {
+  return tensor.gpuBuffer as unknown as GPUBuffer
+}
