@@ -95,7 +95,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
   largest[local] = top;
   workgroupBarrier();
-  for (var i = 0u; i < ${INVOCATIONS}u; i++) { top = max(top, largest[i]); }
+  for (var i = 0u; i < min(${INVOCATIONS}u, u.key_length); i++) { top = max(top, largest[i]); }
 
   let part = local / UNITS;
   let unit = local % UNITS;
@@ -121,41 +121,37 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       )}
     }
   }
-  ${indent(
-    forKinds(
-      (kind) => `\
-workgroupBarrier();
-weights[local] = sum_${kind};
-${vectors.map((i) => `partial[local * ${vectors.length}u + ${i}u] = ${kind}${i};`).join('\n')}
-workgroupBarrier();
-if (local < UNITS) {
-  for (var other = 1u; other < PARTS; other++) {
-    sum_${kind} += weights[other * UNITS];
-    ${vectors.map((i) => `${kind}${i} += partial[(other * UNITS + local) * ${vectors.length}u + ${i}u];`).join('\n    ')}
+  // One kind after the other: what all keys give, then by how much the masks change it.
+  ${vectors.map((i) => `var exact${i} = vec4<f32>();`).join(' ')}
+  var error = vec2<f32>();
+  for (var kind = 0u; kind < 3u; kind++) {
+    workgroupBarrier();
+    weights[local] = select(select(sum_temporal, sum_spatial, kind == 1u), sum_full, kind == 0u);
+    ${vectors
+      .map(
+        (i) =>
+          `partial[local * ${vectors.length}u + ${i}u] = select(select(temporal${i}, spatial${i}, kind == 1u), full${i}, kind == 0u);`,
+      )
+      .join('\n    ')}
+    workgroupBarrier();
+    if (local < UNITS) {
+      var sum = 0.0;
+      ${vectors.map((i) => `var out${i} = vec4<f32>();`).join(' ')}
+      for (var other = 0u; other < PARTS; other++) {
+        sum += weights[other * UNITS + local];
+        ${vectors.map((i) => `out${i} += partial[(other * UNITS + local) * ${vectors.length}u + ${i}u];`).join('\n        ')}
+      }
+      ${vectors.map((i) => `let change${i} = out${i} / sum - exact${i};`).join(' ')}
+      let squares = ${vectors.map((i) => `dot(change${i}, change${i})`).join(' + ')};
+      if (kind == 0u) {
+        ${vectors.map((i) => `exact${i} = change${i};`).join(' ')}
+      } else {
+        error += select(vec2<f32>(0.0, squares), vec2<f32>(squares, 0.0), kind == 1u);
+      }
+    }
   }
-  ${vectors.map((i) => `${kind}${i} /= sum_${kind};`).join(' ')}
-}`,
-    ),
-    2,
-  )}
   workgroupBarrier();
-  if (local < UNITS) {
-    var error = vec2<f32>();
-    ${indent(
-      vectors
-        .map(
-          (i) => `\
-{
-  let spatial = spatial${i} - full${i};
-  let temporal = temporal${i} - full${i};
-  error += vec2<f32>(dot(spatial, spatial), dot(temporal, temporal));
-}`,
-        )
-        .join('\n'),
-      4,
-    )}
-    partial[local] = vec4<f32>(error, 0.0, 0.0);
-  }
+  if (local < UNITS) { partial[local] = vec4<f32>(error, 0.0, 0.0); }
   workgroupBarrier();
   if (local == 0u) {
     var all = vec2<f32>();

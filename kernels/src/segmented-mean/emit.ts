@@ -19,7 +19,8 @@ export const segmentedMeanUniforms = {
   one_row_each: 'u32',
 } as const
 
-const INVOCATIONS = 256
+/** Few, since groups are small and many: 4 to 16 rows at a time at the usual head dims. */
+const INVOCATIONS = 64
 
 /** Means of groups of rows: one workgroup a group. */
 export function emitSegmentedMean({ dtype, headDim }: SegmentedMeanOptions): KernelSource {

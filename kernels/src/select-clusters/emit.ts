@@ -63,7 +63,7 @@ fn above(first: u32, first_size: u32, local: u32, cut: u32) -> Above {
   partial[local] = vec2<f32>(sum, count);
   workgroupBarrier();
   var all = vec2<f32>();
-  for (var i = 0u; i < ${INVOCATIONS}u; i++) { all += partial[i]; }
+  for (var i = 0u; i < min(${INVOCATIONS}u, u.key_clusters); i++) { all += partial[i]; }
   return Above(all.x, all.y);
 }
 
@@ -92,7 +92,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
   partial[local] = vec2<f32>(largest, 0.0);
   workgroupBarrier();
-  for (var i = 0u; i < ${INVOCATIONS}u; i++) { largest = max(largest, partial[i].x); }
+  for (var i = 0u; i < min(${INVOCATIONS}u, u.key_clusters); i++) { largest = max(largest, partial[i].x); }
   for (var c = local; c < u.key_clusters; c += ${INVOCATIONS}u) {
     let size = sizes[first_size + c];
     let score = ordered(scores[first + c]);
