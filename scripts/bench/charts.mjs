@@ -84,6 +84,10 @@ function draw({ title, subtitle, x, y, lines }) {
   return `${svg.replace(/(<svg[^>]*>)/, `$1${darkStyle}`)}\n`
 }
 
+/** Dawn writes names small and with hyphens. */
+const machineOf = ({ adapter: { device, description }, date }) =>
+  `${device ? device.replaceAll('-', ' ').toUpperCase() : description}, ${date}`
+
 const operations = (length, headDim, heads) => 2 * headDim * heads * length * (length + 1)
 const inK = (tokens) => (tokens >= 1024 ? `${tokens / 1024}k` : String(tokens))
 
@@ -137,7 +141,7 @@ function timeAgainstDensity({ series }, machine) {
 }
 
 /** Of one token after so many, four query heads a KV head. */
-function decodeAgainstLength({ results, kvHeads, headDim, pageSize, adapter, date }) {
+function decodeAgainstLength({ results, kvHeads, headDim, pageSize, ...run }) {
   const chosen = results.filter(({ batch, group }) => batch === 1 && group === 4)
   const lengths = [...new Set(chosen.map(({ keys }) => keys))]
   const cases = lengths.map((length) => chosen.filter(({ keys }) => keys === length))
@@ -154,7 +158,7 @@ function decodeAgainstLength({ results, kvHeads, headDim, pageSize, adapter, dat
     .map((point) => ({ ...point, status: 'measured' }))
   return draw({
     title: 'One token: time of attention against the tokens before it, planning included',
-    subtitle: `${4 * kvHeads} query and ${kvHeads} KV heads of ${headDim}, f16, pages of ${pageSize}; ${adapter.description}, ${date}`,
+    subtitle: `${4 * kvHeads} query and ${kvHeads} KV heads of ${headDim}, f16, pages of ${pageSize}; ${machineOf(run)}`,
     x: { type: 'log', logBase: 2, name: 'tokens before', format: inK, min: 8192, max: 524288 },
     y: { type: 'log', logBase: 10, name: 'microseconds', format: String, min: 10 },
     lines: linesOf(points, ({ keys, total }) => [keys, 1000 * total.medianMs]),
@@ -162,7 +166,7 @@ function decodeAgainstLength({ results, kvHeads, headDim, pageSize, adapter, dat
 }
 
 /** What is left of dense decoding against what is kept: points of a method from its least to its most. */
-function agreementAgainstDensity({ results, model, length, tokens, adapter, date }) {
+function agreementAgainstDensity({ results, model, length, tokens, ...run }) {
   const measured = results.filter(({ method, agreement }) => method !== 'dense' && agreement.length > 0)
   const points = measured
     .sort((a, b) => a.density - b.density)
@@ -170,7 +174,7 @@ function agreementAgainstDensity({ results, model, length, tokens, adapter, date
   const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length
   return draw({
     title: 'Agreement with dense decoding against density',
-    subtitle: `${model}, ${tokens} tokens after ${length}, greedy; ${adapter.description}, ${date}`,
+    subtitle: `${model}, ${tokens} tokens after ${length}, greedy; ${machineOf(run)}`,
     x: { type: 'value', name: 'density of a step, over all layers', min: 0, format: String },
     y: { type: 'value', name: 'share of the dense text', max: 1, scale: true, format: String },
     lines: linesOf(points, ({ density, agreement }) => [density, mean(agreement)]),
@@ -182,10 +186,9 @@ if (folder === undefined) {
   console.error('Usage: node scripts/bench/charts.mjs <folder with table.json, decode.json or generate.json>')
   process.exit(2)
 }
-const tableMachine = ({ pytorch, adapter, date }) => `${pytorch.device ?? adapter.description}, ${date}`
 const charts = [
-  ['table.json', 'speed-against-length', (table) => speedAgainstLength(table, tableMachine(table))],
-  ['table.json', 'time-against-density', (table) => timeAgainstDensity(table, tableMachine(table))],
+  ['table.json', 'speed-against-length', (table) => speedAgainstLength(table, machineOf(table))],
+  ['table.json', 'time-against-density', (table) => timeAgainstDensity(table, machineOf(table))],
   ['decode.json', 'decode-against-length', decodeAgainstLength],
   ['generate.json', 'agreement-against-density', agreementAgainstDensity],
 ]

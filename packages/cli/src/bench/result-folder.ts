@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { checkWritable, writeAtomically } from '../files.js'
+import { resultJson } from './result-json.js'
 
 /** Where a run writes its figures, `<name>.json` and `<name>.md`, again and again as they come. */
 export class ResultFolder {
@@ -26,7 +27,7 @@ export class ResultFolder {
   async write(report: object, markdown: string): Promise<void> {
     if (this.folder === undefined) return
     const text = new TextEncoder()
-    await writeAtomically(join(this.folder, `${this.name}.json`), text.encode(`${JSON.stringify(report, null, 1)}\n`))
+    await writeAtomically(join(this.folder, `${this.name}.json`), text.encode(resultJson(report)))
     await writeAtomically(join(this.folder, `${this.name}.md`), text.encode(markdown))
   }
 }

@@ -1,12 +1,12 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
+import { GpuTimer, measureCeilings } from '@sparse-attention/compare'
 import { SparseAttentionError } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { describeAdapter } from '../adapter.js'
-import { measureCeilings } from '../bench/ceilings.js'
-import { GpuTimer } from '../bench/gpu-timer.js'
+import { resultJson } from '../bench/result-json.js'
 import { choose, type Measured, measureTable } from '../bench/table/measure-table.js'
 import { noPyTorch, type PyTorchReport, timePyTorch } from '../bench/table/pytorch.js'
 import { formatTableMarkdown, formatTableReport, type TableReport } from '../bench/table/report.js'
@@ -113,7 +113,8 @@ async function benchTable(options: TableOptions, out: Output, command: string): 
     signal.throwIfAborted()
     const text = new TextEncoder()
     for (const path of written) {
-      const content = path.endsWith('.json') && !markdown.includes(path) ? json(report) : formatTableMarkdown(report)
+      const content =
+        path.endsWith('.json') && !markdown.includes(path) ? resultJson(report) : formatTableMarkdown(report)
       await writeAtomically(path, text.encode(content))
     }
   }
@@ -165,9 +166,4 @@ async function pytorchFor(
   const wanted = ['series/pytorch', 'long-prompt'].some((name) => rows?.test(name) ?? true)
   if (!wanted) return noPyTorch('none of these rows compares with it')
   return timePyTorch({ python, lengths: scale === 'full' ? seriesLengths : [512], samples, seed: 1, signal })
-}
-
-/** Numbers as they are, a line for each row. */
-function json(report: TableReport): string {
-  return `${JSON.stringify(report, null, 1)}\n`
 }
