@@ -65,7 +65,14 @@ function methodTable({ series, pytorch }) {
   ]
 }
 
-function summary({ rows, series, pytorch, ceilings, versions, adapter, date }, folder, page) {
+/** Dawn writes names small and with hyphens, and the driver into the description. */
+function machine({ pytorch, adapter: { device, description } }) {
+  const name = pytorch.device ?? (device ? device.replaceAll('-', ' ').toUpperCase() : description)
+  return `${name}, driver ${pytorch.versions.driver ?? description}`
+}
+
+function summary(report, folder, page) {
+  const { rows, series, pytorch, ceilings, versions, date, parts = [] } = report
   const wanted = rows.filter((row) => row.target)
   const met = wanted.filter((row) => row.met)
   const theirs = pytorch.versions
@@ -75,8 +82,8 @@ function summary({ rows, series, pytorch, ceilings, versions, adapter, date }, f
   ]
   const tflops = (operations) => `${(operations / 1e12).toFixed(0)} TFLOPS`
   return [
-    `${pytorch.device ?? adapter.description}, driver ${theirs.driver ?? adapter.description}, ${date}; ${versionList.join(', ')}. ` +
-      `**${met.length} of ${wanted.length} targets are met.** Ceilings measured in the same run: ` +
+    `${machine(report)}, ${date}; ${versionList.join(', ')}. ` +
+      `**${met.length} of ${wanted.length} targets are met**, measured by ${parts.length > 1 ? `${parts.length} commands in a row` : 'one command'}. Ceilings of ${parts.length > 1 ? 'the last' : 'the same run'}: ` +
       `${(ceilings.bytesPerSecond / 1e12).toFixed(2)} TB/s copied, ${tflops(ceilings.f32OperationsPerSecond)} of f32` +
       `${ceilings.matrixOperationsPerSecond ? `, ${tflops(ceilings.matrixOperationsPerSecond)} of f16 matrices` : ''}. ` +
       `Every time with its spread, shape, roofline and error: ${page ? `[table.md](${folder}/table.md), ` : ''}[table.json](${folder}/table.json).`,
