@@ -1,5 +1,5 @@
 import { SparseAttentionError } from '@sparse-attention/core'
-import { parseJsonObject } from './json.js'
+import { brief, parseJsonObject } from './json.js'
 import type { LanguageModelConfig } from './language-model.js'
 
 /**
@@ -15,7 +15,7 @@ export function parseLanguageModelConfig(text: string): LanguageModelConfig {
     if (typeof value === 'number' && accepted(value)) return value
     throw new SparseAttentionError('INVALID_FILE', {
       where: file,
-      message: `${file}: ${key} is ${JSON.stringify(value)}.`,
+      message: `${file}: ${key} is ${brief(value)}.`,
       fix: `It must be ${allowed}; load the file that belongs to the checkpoint.`,
     })
   }
@@ -30,7 +30,11 @@ export function parseLanguageModelConfig(text: string): LanguageModelConfig {
     hiddenSize: size('hidden_size'),
     layers: size('num_hidden_layers'),
     queryHeads,
-    kvHeads: number('num_key_value_heads', (n) => n >= 1 && queryHeads % n === 0, `a divisor of ${queryHeads}`),
+    kvHeads: number(
+      'num_key_value_heads',
+      (n) => Number.isInteger(n) && n >= 1 && queryHeads % n === 0,
+      `a divisor of ${queryHeads}`,
+    ),
     headDim: size('head_dim'),
     intermediateSize: size('intermediate_size'),
     ropeTheta: positive('rope_theta'),

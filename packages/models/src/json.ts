@@ -6,6 +6,12 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** A value of a file as an error shows it: the beginning, however long it is. */
+export function brief(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'missing'
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text
+}
+
 /** The object that `text` holds; a typed error that names `file` otherwise. */
 export function parseJsonObject(text: string, file: string): JsonObject {
   let value: unknown

@@ -1,6 +1,6 @@
 import { Tokenizer } from '@huggingface/tokenizers'
 import { SparseAttentionError } from '@sparse-attention/core'
-import { isJsonObject, type JsonObject, parseJsonObject } from './json.js'
+import { brief, isJsonObject, type JsonObject, parseJsonObject } from './json.js'
 import { findDangerousPattern } from './tokenizer-patterns.js'
 
 /** Text to ids and back, without adding any id of its own. */
@@ -57,7 +57,7 @@ export function createTokenizer(text: string): LanguageTokenizer {
 function checkTokenizer(json: JsonObject): number {
   const { model, added_tokens: added = [] } = json
   if (!isJsonObject(model)) throw invalid(`model is ${typeof model}, not an object`)
-  if (model.type !== 'BPE') throw invalid(`model.type is ${JSON.stringify(model.type)}, not "BPE"`)
+  if (model.type !== 'BPE') throw invalid(`model.type is ${brief(model.type)}, not "BPE"`)
   const { vocab, merges } = model
   if (!isJsonObject(vocab)) throw invalid('model.vocab is not an object')
   if (!Array.isArray(added)) throw invalid('added_tokens is not an array')
@@ -67,13 +67,13 @@ function checkTokenizer(json: JsonObject): number {
   const taken = new Uint8Array(size)
   for (const [token, id] of Object.entries(vocab)) {
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= size || taken[id] === 1) {
-      throw invalid(`model.vocab gives ${JSON.stringify(token)} the id ${JSON.stringify(id)}; ids are 0 to ${size - 1}`)
+      throw invalid(`model.vocab gives ${brief(token)} the id ${brief(id)}; ids are 0 to ${size - 1}`)
     }
     taken[id] = 1
   }
   for (const token of added) {
     if (!isJsonObject(token) || typeof token.content !== 'string' || !holds(vocab, token.content, token.id)) {
-      throw invalid(`added_tokens holds ${JSON.stringify(token)}, which model.vocab does not`)
+      throw invalid(`added_tokens holds ${brief(token)}, which model.vocab does not`)
     }
   }
   for (const part of ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder']) {
@@ -84,10 +84,10 @@ function checkTokenizer(json: JsonObject): number {
   for (const merge of merges) {
     const pair: unknown = typeof merge === 'string' ? merge.split(' ') : merge
     if (!Array.isArray(pair) || pair.length !== 2 || !pair.every((part) => typeof part === 'string')) {
-      throw invalid(`model.merges holds ${JSON.stringify(merge)}, not a pair of tokens`)
+      throw invalid(`model.merges holds ${brief(merge)}, not a pair of tokens`)
     }
     if (![...pair, pair.join('')].every((part) => Object.hasOwn(vocab, part))) {
-      throw invalid(`model.merges joins ${JSON.stringify(merge)}, which model.vocab does not hold`)
+      throw invalid(`model.merges joins ${brief(merge)}, which model.vocab does not hold`)
     }
   }
   return size

@@ -109,6 +109,29 @@ describe('files that are no models', () => {
     }
   })
 
+  test('a model in which any length promises more than there is: refused, and no memory taken on its word', async () => {
+    const whole = tinyLlamaModel()
+    const before = process.memoryUsage().arrayBuffers
+    let cases = 0
+    for (const at of lengthsIn(whole)) {
+      // 2³¹ − 1, 2³⁵ − 1 and the longest that a varint can be.
+      for (const length of [
+        [255, 255, 255, 255, 7],
+        [255, 255, 255, 255, 127],
+        [...new Array(9).fill(255), 1],
+      ]) {
+        const end = at + varintBytes(whole, at)
+        const bytes = Uint8Array.from([...whole.subarray(0, at), ...length, ...whole.subarray(end)])
+        const error = await refusal(bytes)
+        expect(error.code).toBe('INVALID_FILE')
+        cases++
+      }
+    }
+    expect(cases).toBeGreaterThan(60)
+    // The copies of the file made here, of a few hundred kilobytes each, and nothing of gigabytes.
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(512 * 2 ** 20)
+  })
+
   test('a model with bytes changed at random is refused with a typed error, or is another valid model (seed 5)', async () => {
     const random = createRandom(5)
     const whole = tinyLlamaModel()
@@ -135,6 +158,37 @@ describe('files that are no models', () => {
     expect(refused).toBeGreaterThan(20)
   })
 })
+
+/** Where the lengths of a model's fields stand: its own, those of its graph, and those of the first nodes. */
+function lengthsIn(bytes: Uint8Array): number[] {
+  const found: number[] = []
+  const visit = (from: number, to: number, depth: number) => {
+    for (let at = from; at < to && found.length < 40; ) {
+      const wire = bytes[at]! & 7
+      at += varintBytes(bytes, at)
+      if (wire === 0) at += varintBytes(bytes, at)
+      else if (wire === 5) at += 4
+      else if (wire === 1) at += 8
+      else {
+        found.push(at)
+        const start = at + varintBytes(bytes, at)
+        let length = 0
+        for (let i = start - 1; i >= at; i--) length = length * 128 + (bytes[i]! & 127)
+        // The graph is the one long field of a model; nodes come first in it.
+        if (depth < 2 && length > 60) visit(start, start + length, depth + 1)
+        at = start + length
+      }
+    }
+  }
+  visit(0, bytes.length, 0)
+  return found
+}
+
+function varintBytes(bytes: Uint8Array, at: number): number {
+  let count = 1
+  while ((bytes[at + count - 1]! & 128) !== 0) count++
+  return count
+}
 
 /** A graph in an attribute of a node of a graph, and so on: two bytes a level, written from the inside out. */
 function nested(depth: number): Uint8Array {

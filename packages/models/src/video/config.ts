@@ -1,5 +1,5 @@
 import { SparseAttentionError } from '@sparse-attention/core'
-import { isJsonObject, parseJsonObject } from '../json.js'
+import { brief, isJsonObject, parseJsonObject } from '../json.js'
 import type { VideoGrid } from './video.js'
 
 /** What a video model's `config.json` says, as far as one needs to know to run it. */
@@ -37,7 +37,7 @@ export function parseVideoModelConfig(text: string): VideoModelConfig {
   const refuse = (key: string, value: unknown, allowed: string): never => {
     throw new SparseAttentionError('INVALID_FILE', {
       where: file,
-      message: `${file}: ${key} is ${JSON.stringify(value)}.`,
+      message: `${file}: ${key} is ${brief(value)}.`,
       fix: `It must be ${allowed}; load the file that belongs to the checkpoint.`,
     })
   }

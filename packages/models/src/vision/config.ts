@@ -1,5 +1,5 @@
 import { SparseAttentionError } from '@sparse-attention/core'
-import { parseJsonObject } from '../json.js'
+import { brief, parseJsonObject } from '../json.js'
 import type { ClassifierStage, ImageClassifierConfig } from './image-classifier.js'
 
 const file = 'config.json'
@@ -58,7 +58,7 @@ function checked<T>(json: Json, key: string, accepts: (value: unknown) => value 
   if (accepts(value)) return value
   throw new SparseAttentionError('INVALID_FILE', {
     where: file,
-    message: `${file}: ${key} is ${JSON.stringify(value)}.`,
+    message: `${file}: ${key} is ${brief(value)}.`,
     fix: `It must be ${allowed}; load the file that belongs to the checkpoint.`,
   })
 }
