@@ -49,7 +49,8 @@ export function emitHeadErrors({ dtype, headDim }: HeadErrorsOptions): KernelSou
 // Axes: scores f32 [heads, rows, key_length] from first_head on; row_indices i32 [rows], of the video; v [B, Hkv, key_length, D]
 // ${dtype}, strided; errors vec2<f32> [B·Hq, rows].
 //
-// One workgroup of ${INVOCATIONS} a row and head: PARTS keys at a time, 16 bytes of v an invocation, then the parts added in order.
+// One workgroup of ${INVOCATIONS} a row and head: weights of ${INVOCATIONS} keys, then PARTS keys at a time, 16 bytes of v an invocation, and at last the
+// parts added in order.
 ${uniformStruct('Uniforms', headErrorsUniforms)}
 
 @group(0) @binding(0) var<uniform> u: Uniforms;
@@ -61,7 +62,7 @@ ${uniformStruct('Uniforms', headErrorsUniforms)}
 const UNITS = ${units}u; // of 16 bytes in a row
 const PARTS = ${parts}u;
 
-var<workgroup> largest: array<vec3<f32>, ${INVOCATIONS}>;
+var<workgroup> per_key: array<vec3<f32>, ${INVOCATIONS}>; // largest scores, then weights, under each mask
 var<workgroup> partial: array<vec4<f32>, ${INVOCATIONS * vectors.length}>;
 var<workgroup> weights: array<f32, ${INVOCATIONS}>;
 
@@ -93,9 +94,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let kept = kept_by(row, key);
     top = max(top, vec3<f32>(score, select(${LOWEST}, score, kept.x), select(${LOWEST}, score, kept.y)));
   }
-  largest[local] = top;
+  per_key[local] = top;
   workgroupBarrier();
-  for (var i = 0u; i < min(${INVOCATIONS}u, u.key_length); i++) { top = max(top, largest[i]); }
+  for (var i = 0u; i < min(${INVOCATIONS}u, u.key_length); i++) { top = max(top, per_key[i]); }
 
   let part = local / UNITS;
   let unit = local % UNITS;
@@ -103,22 +104,33 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     forKinds((kind) => `var sum_${kind} = 0.0;\n${vectors.map((i) => `var ${kind}${i} = vec4<f32>();`).join(' ')}`),
     2,
   )}
-  if (part < PARTS) {
-    for (var key = part; key < u.key_length; key += PARTS) {
-      let score = scores[first + key];
-      let kept = kept_by(row, key);
+  // What is told by a key alone is computed once for all of its values.
+  for (var chunk = 0u; chunk < u.key_length; chunk += ${INVOCATIONS}u) {
+    workgroupBarrier();
+    let own = chunk + local;
+    var weights_of_own = vec3<f32>();
+    if (own < u.key_length) {
+      let kept = kept_by(row, own);
       // The clamp keeps the difference of huge scores finite.
-      let weight = exp(max(vec3<f32>(score) - top, vec3<f32>(-1000.0))) * vec3<f32>(1.0, f32(kept.x), f32(kept.y));
-      let bits = v[v_head + key * u.v_row_stride + unit];
-      ${names.map((name) => `var ${name}: vec4<f32>;`).join(' ')}
-      ${indent(unpackUnit(dtype, 'bits', names), 6)}
-      ${indent(
-        forKinds((kind, n) => {
-          const weight = `weight.${'xyz'[n]}`
-          return `sum_${kind} += ${weight};\n${vectors.map((i) => `${kind}${i} += ${weight} * value${i};`).join('\n')}`
-        }),
-        6,
-      )}
+      let powers = exp(max(vec3<f32>(scores[first + own]) - top, vec3<f32>(-1000.0)));
+      weights_of_own = powers * vec3<f32>(1.0, f32(kept.x), f32(kept.y));
+    }
+    per_key[local] = weights_of_own;
+    workgroupBarrier();
+    if (part < PARTS) {
+      for (var i = part; i < min(${INVOCATIONS}u, u.key_length - chunk); i += PARTS) {
+        let weight = per_key[i];
+        let bits = v[v_head + (chunk + i) * u.v_row_stride + unit];
+        ${names.map((name) => `var ${name}: vec4<f32>;`).join(' ')}
+        ${indent(unpackUnit(dtype, 'bits', names), 8)}
+        ${indent(
+          forKinds((kind, n) => {
+            const weight = `weight.${'xyz'[n]}`
+            return `sum_${kind} += ${weight};\n${vectors.map((i) => `${kind}${i} += ${weight} * value${i};`).join('\n')}`
+          }),
+          8,
+        )}
+      }
     }
   }
   // One kind after the other: what all keys give, then by how much the masks change it.

@@ -30,7 +30,7 @@ export interface Case extends AttentionShape {
   readonly scale: 'default' | number
 }
 
-const headDims = [32, 64, 80, 96, 128, 256]
+const allHeadDims = [32, 64, 80, 96, 128, 256]
 
 /** [KV heads, query heads]: groups of 1, 4 and 8. */
 const headCounts = [
@@ -54,11 +54,13 @@ export function caseName(c: Case): string {
 /**
  * The grid of a method: every two conditions that its capabilities allow come together in some case. About 60 cases.
  *
- * @param block  query and key block of its plans, in tokens
+ * @param block    query and key block of its plans, in tokens
+ * @param headDims of the cases, as far as the method takes them
  */
 export function conformanceCases<Options extends MethodOptions>(
   definition: MethodDefinition<Options>,
   block: { readonly q: number; readonly k: number },
+  headDims: readonly number[] = allHeadDims,
 ): Case[] {
   const { capabilities } = definition
   const lengths = (size: number) => [1, size - 1, size, size + 1, Math.floor(1.5 * size) + 3]

@@ -28,6 +28,11 @@ export interface DescribeMethodOptions<Options extends MethodOptions> {
   readonly reference?: Reference<Options>
   /** What the method needs beyond tensors, for a shape. Default: a grid, where it takes one. */
   context?(shape: AttentionShape): AttentionContext
+  /**
+   * Head dims of the grid. Default: 32, 64, 80, 96, 128 and 256. Fewer where methods share their kernels, which are compiled for
+   * each and tested by themselves.
+   */
+  readonly headDims?: readonly number[]
   /** Cases that only this method has. */
   extra?(it: TestAPI): void
 }
@@ -51,13 +56,13 @@ const timeout = 120_000
  */
 export function describeMethod<Options extends MethodOptions>(
   factory: MethodFactory<Options>,
-  { reference, context: given, extra }: DescribeMethodOptions<Options> = {},
+  { reference, context: given, headDims, extra }: DescribeMethodOptions<Options> = {},
 ): void {
   const { definition } = factory
   const context = contextFor(definition.capabilities, given)
   const method: MethodUnderTest<Options> = { factory, reference, context }
   const block = blockSize(factory, reference, context)
-  const grid = conformanceCases(definition, block)
+  const grid = conformanceCases(definition, block, headDims)
   const fuzz = inject('sparseAttentionFuzz')
   const slice = inject('sparseAttentionConformance') === 'slice'
   const cases = slice ? sliceOf(grid) : grid
