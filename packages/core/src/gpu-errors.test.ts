@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { allocateBuffer } from './allocate.js'
 import { guarded } from './gpu-errors.js'
 import type { Runtime } from './runtime.js'
 
@@ -49,4 +50,33 @@ test('work that throws passes its error on, and the scopes are closed', () => {
     }),
   ).toThrow(error)
   expect(fine.depth()).toBe(0)
+})
+
+test('of a lost device both scopes may reject: one error, and nothing unhandled', async () => {
+  const unhandled: unknown[] = []
+  const note = (reason: unknown) => unhandled.push(reason)
+  process.on('unhandledRejection', note)
+  try {
+    const lost = runtime(null, null)
+    lost.device.popErrorScope = () => Promise.reject(new Error('no scope is left'))
+    const { check } = guarded(lost, () => {})
+    await expect(check).rejects.toThrow('no scope is left')
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    expect(unhandled).toEqual([])
+  } finally {
+    process.off('unhandledRejection', note)
+  }
+})
+
+test('what the GPU refuses because a buffer turned out to be missing meanwhile is OUT_OF_MEMORY', async () => {
+  const short = runtime('buffer is invalid', null)
+  const { device } = short
+  Object.assign(device, { createBuffer: () => ({}) })
+  const { popErrorScope } = device
+  const { check } = guarded(short, () => {
+    device.popErrorScope = async () => ({ message: 'no room' }) as GPUError
+    allocateBuffer(device, { size: 16, usage: 0x80 })
+    device.popErrorScope = popErrorScope
+  })
+  await expect(check).rejects.toMatchObject({ code: 'OUT_OF_MEMORY' })
 })

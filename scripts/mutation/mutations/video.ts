@@ -50,7 +50,7 @@ export const videos: readonly Mutation[] = [
     id: 'output-not-converted-back',
     mistake: 'What an attention in another dtype gives is not brought back to that of the model.',
     file: 'packages/onnxruntime/src/replaced-attention.ts',
-    find: 'if (convert) this.#submit(convert.outward(elements, whole(outputs.out.buffer), whole(buffer)))',
+    find: 'checks.push(this.#submit(outward))',
     replace: '',
     caughtBy: {
       file: 'packages/onnxruntime/src/attention-dtype.test.ts',
