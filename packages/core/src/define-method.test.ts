@@ -108,3 +108,18 @@ test('the error lists what is allowed', () => {
   } as never)
   expect(() => none({ x: 1 } as never)).toThrow('It takes no options.')
 })
+
+test('values that JSON does not know are refused like others, and long ones shown in part', () => {
+  const cycle: unknown[] = []
+  cycle.push(cycle)
+  for (const budget of [5n, cycle, 'x'.repeat(1e6), Symbol('s'), () => 5]) {
+    let error: unknown
+    try {
+      example({ budget } as never)
+    } catch (thrown) {
+      error = thrown
+    }
+    expect(error).toMatchObject({ code: 'INVALID_OPTION', where: 'budget' })
+    expect((error as Error).message.length).toBeLessThan(400)
+  }
+})

@@ -39,7 +39,7 @@ function resolveOptions<Options extends MethodOptions>(
 function checkOption(method: string, name: string, spec: OptionSpec, value: unknown): void {
   const refuse = (fix: string): never => {
     throw new SparseAttentionError('INVALID_OPTION', {
-      message: `${method}: option '${name}' is ${JSON.stringify(value) ?? String(value)}.`,
+      message: `${method}: option '${name}' is ${shown(value)}.`,
       fix,
       where: name,
     })
@@ -61,6 +61,16 @@ function checkOption(method: string, name: string, spec: OptionSpec, value: unkn
   refuse(
     `Use ${range}, or a table [layer][${spec.type === 'per-step' ? 'step' : 'head'}] of such numbers with rows of one length.`,
   )
+}
+
+/** The beginning of a value, whatever it is: JSON knows neither bigints nor cycles. */
+function shown(value: unknown): string {
+  let text: string | undefined
+  try {
+    text = JSON.stringify(value)
+  } catch {}
+  text ??= typeof value === 'object' ? 'an object' : String(value)
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text
 }
 
 function isTable(value: unknown): value is number[][] {
