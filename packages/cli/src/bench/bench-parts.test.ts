@@ -1,13 +1,18 @@
+import {
+  allowedError,
+  callsPerSample,
+  errorOfRows,
+  GpuTimer,
+  inputKinds,
+  makeInput,
+  measureCeilings,
+  summary,
+  uploadInput,
+} from '@sparse-attention/compare'
 import { createRuntime, tensorView } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
 import { expectAttentionClose } from '@sparse-attention/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { measureCeilings } from './ceilings.js'
-import { allowedError, errorOfRows } from './check-rows.js'
-import { GpuTimer } from './gpu-timer.js'
-import { inputKinds, makeInput } from './input.js'
-import { callsPerSample, summary } from './samples.js'
-import { uploadInput } from './tensors.js'
 
 const shape = { batch: 2, queryHeads: 4, kvHeads: 2, queryLength: 70, keyLength: 70, headDim: 16 }
 const call = { causal: true, scale: 0.25, seed: 3 }

@@ -1,6 +1,6 @@
+import type { Timing } from '@sparse-attention/compare'
 import type { OptionValue } from '@sparse-attention/core'
 import { formatOptions } from '../option-values.js'
-import type { Timing } from './samples.js'
 
 /** Milliseconds, or microseconds where they are few. */
 export function formatMs(ms: number): string {

@@ -1,4 +1,5 @@
 import { create, toBinary } from '@bufbuild/protobuf'
+import type { BenchInput } from '@sparse-attention/compare'
 import {
   type AttributeProto,
   AttributeProtoSchema,
@@ -15,7 +16,6 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf'
-import type { BenchInput } from './input.js'
 
 /** An operator of com.microsoft as a model of one node: what onnxruntime has for attention. */
 export interface PeerModel {

@@ -1,16 +1,8 @@
+import type { BenchInput, BenchTensors, Peer } from '@sparse-attention/compare'
 import type { OwnedTensor, Runtime, Tensor } from '@sparse-attention/core'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-web'
-import type { BenchInput } from './input.js'
 import { peerModel } from './peer-model.js'
-import type { BenchTensors } from './tensors.js'
-
-/** onnxruntime-web's attention on the same device and the same buffers. */
-export interface Peer extends AsyncDisposable {
-  readonly operator: string
-  /** Computes attention of the tensors into their `out`. Resolves when it is submitted. */
-  call(): Promise<void>
-}
 
 /**
  * Loads onnxruntime-web's operator for a call of this kind.

@@ -1,3 +1,4 @@
+import { describeShape, formatShape, type ShapeReport, timeRuns, upload } from '@sparse-attention/compare'
 import {
   type AttentionTensors,
   floatsToHalves,
@@ -12,12 +13,10 @@ import {
 import { createRuntime } from '@sparse-attention/core/node'
 import { Command, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
-import { describeShape, formatShape, type ShapeReport, timeRuns, upload } from '../attention-run.js'
 import { checkWritable } from '../files.js'
 import { parseOptions } from '../option-values.js'
 import { findMethod } from '../registry.js'
-import { type AttentionInput, readAttentionInput } from '../safetensors/attention-input.js'
-import { type HostTensor, writeSafetensors } from '../safetensors/index.js'
+import { type AttentionInput, type HostTensor, readAttentionInput, writeSafetensors } from '../safetensors/index.js'
 import { median } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'

@@ -1,11 +1,11 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { BenchReport } from '@sparse-attention/compare'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseDocumented } from '../../test/documented-schemas.js'
 import { refusal } from '../../test/refusal.js'
 import { runCaptured } from '../../test/run-captured.js'
-import type { BenchReport } from '../bench/report.js'
 
 let folder: string
 beforeAll(async () => {

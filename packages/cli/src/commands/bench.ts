@@ -1,4 +1,19 @@
 import {
+  type BenchReport,
+  type BenchResult,
+  type DenseAnswer,
+  GpuTimer,
+  type InputKind,
+  inputKinds,
+  type MeasureOptions,
+  makeInput,
+  measureCeilings,
+  measureMethod,
+  measurePeer,
+  samplesOf,
+  tokensOf,
+} from '@sparse-attention/compare'
+import {
   type AttentionShape,
   type ConfiguredMethod,
   type DType,
@@ -11,19 +26,8 @@ import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
 import { Command, Option } from 'commander'
 import { describeAdapter } from '../adapter.js'
-import { measureCeilings } from '../bench/ceilings.js'
-import { GpuTimer } from '../bench/gpu-timer.js'
-import { type InputKind, inputKinds, makeInput, tokensOf } from '../bench/input.js'
-import {
-  type BenchResult,
-  type DenseAnswer,
-  type MeasureOptions,
-  measureMethod,
-  measurePeer,
-  samplesOf,
-} from '../bench/measure.js'
 import { collect, parseMethodCase } from '../bench/method-case.js'
-import { type BenchReport, formatMarkdown, formatReport } from '../bench/report.js'
+import { formatMarkdown, formatReport } from '../bench/report.js'
 import { benchVersions, commandLine } from '../bench/versions.js'
 import { chooseMethods, configure } from '../compare/choose-methods.js'
 import { checkWritable, writeAtomically } from '../files.js'

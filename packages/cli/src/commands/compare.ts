@@ -1,14 +1,19 @@
+import {
+  describeShape,
+  formatShape,
+  type MethodMeasurement,
+  measureMethods,
+  type ShapeReport,
+} from '@sparse-attention/compare'
 import { type OptionValue, type Tier, tiers } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { Command, Option } from 'commander'
 import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
-import { describeShape, formatShape, type ShapeReport } from '../attention-run.js'
 import { chooseMethods, configure } from '../compare/choose-methods.js'
-import { type MethodMeasurement, measureMethods } from '../compare/measure-methods.js'
 import { loadSharp, planPicture } from '../figures/plan-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import { formatOptions } from '../option-values.js'
-import { readAttentionInput } from '../safetensors/attention-input.js'
+import { readAttentionInput } from '../safetensors/index.js'
 import { median } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'

@@ -1,4 +1,15 @@
-export { bitsPerElement, type HostTensor, type SafetensorsDType } from './dtypes.js'
-export type { SafetensorsHeader, TensorEntry } from './header.js'
-export { openSafetensors, readSafetensors, type SafetensorsReader } from './read.js'
+export type { AttentionInput } from '@sparse-attention/compare'
+export {
+  bitsPerElement,
+  type HostTensor,
+  type SafetensorsDType,
+  type SafetensorsHeader,
+  type TensorEntry,
+} from '@sparse-attention/compare'
+export {
+  openSafetensors,
+  readAttentionInput,
+  readSafetensors,
+  type SafetensorsReader,
+} from './read.js'
 export { writeSafetensors } from './write.js'

@@ -1,3 +1,4 @@
+import { attendRow, type HeadMemory, worst } from '@sparse-attention/compare'
 import {
   forEachPlanRows,
   type HostPlan,
@@ -6,7 +7,6 @@ import {
   type Runtime,
   recordDispatches,
 } from '@sparse-attention/core'
-import { attendRow, type HeadMemory, worst } from '../check-rows.js'
 
 /** One token of each sequence and its answer, on the host. */
 export interface HostToken {

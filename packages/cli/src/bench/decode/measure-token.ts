@@ -1,3 +1,4 @@
+import { allowedError, type Ceilings, type GpuTimer, type Timing } from '@sparse-attention/compare'
 import {
   type ConfiguredMethod,
   countPairs,
@@ -9,10 +10,6 @@ import {
   recall,
   SparseAttentionError,
 } from '@sparse-attention/core'
-import type { Ceilings } from '../ceilings.js'
-import { allowedError } from '../check-rows.js'
-import type { GpuTimer } from '../gpu-timer.js'
-import type { Timing } from '../samples.js'
 import { fillNormal } from '../table/device-input.js'
 import { type Recorder, recordAttention, timeInTurn } from '../table/timing.js'
 import { SequenceReader } from './check-token.js'

@@ -1,5 +1,5 @@
+import type { Ceilings } from '@sparse-attention/compare'
 import { formatTable } from '../../table.js'
-import type { Ceilings } from '../ceilings.js'
 import { formatError, formatMethod, formatNumber, formatShare, formatSpeedUp, formatTiming } from '../format.js'
 import { markdownTable } from '../markdown.js'
 import { formatRun, type RunReport } from '../run-report.js'

@@ -1,3 +1,4 @@
+import { allowedError, type GpuTimer, summary, type Timing } from '@sparse-attention/compare'
 import {
   type AttentionState,
   type ConfiguredMethod,
@@ -12,9 +13,6 @@ import {
   SparseAttentionError,
 } from '@sparse-attention/core'
 import { Random } from '@sparse-attention/models'
-import { allowedError } from '../check-rows.js'
-import type { GpuTimer } from '../gpu-timer.js'
-import { summary, type Timing } from '../samples.js'
 import { errorOnDevice } from '../table/check.js'
 import { recordAttention, timeInTurn, timeOnce } from '../table/timing.js'
 import type { VideoTensors } from './video-tensors.js'

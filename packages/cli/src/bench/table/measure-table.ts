@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks'
+import type { Timing } from '@sparse-attention/compare'
 import type { Tier } from '@sparse-attention/core'
-import type { Timing } from '../samples.js'
 import { meets, type Row, type Target, type Unit } from './row.js'
 import { rows } from './rows/index.js'
 import { excuse, measurePoint, type SeriesPoint, series } from './series.js'

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
+import type { Timing } from '@sparse-attention/compare'
 import { packageFolder } from '../../package-info.js'
-import type { Timing } from '../samples.js'
 
 /** One call of PyTorch's attention: batch 1, f16, timed with CUDA events. */
 export interface PyTorchResult {

@@ -1,5 +1,5 @@
+import type { Timing } from '@sparse-attention/compare'
 import type { Tier } from '@sparse-attention/core'
-import type { Timing } from '../samples.js'
 import type { Workbench } from './workbench.js'
 
 /** What a row's figure should reach. */

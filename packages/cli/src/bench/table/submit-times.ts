@@ -1,5 +1,5 @@
+import { summary, type Timing } from '@sparse-attention/compare'
 import type { Runtime } from '@sparse-attention/core'
-import { summary, type Timing } from '../samples.js'
 import type { TimingOptions } from './timing.js'
 
 /** Submits of one call that are timed; a call has a few. */

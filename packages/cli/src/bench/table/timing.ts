@@ -1,7 +1,6 @@
 import { performance } from 'node:perf_hooks'
+import { callsPerSample, type GpuTimer, summary, type Timing } from '@sparse-attention/compare'
 import type { Runtime, SparseAttention } from '@sparse-attention/core'
-import type { GpuTimer } from '../gpu-timer.js'
-import { callsPerSample, summary, type Timing } from '../samples.js'
 
 /** Records so many calls, one after another. */
 export type Recorder = (nextEncoder: () => GPUCommandEncoder, calls: number) => void

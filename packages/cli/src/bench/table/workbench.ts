@@ -1,3 +1,4 @@
+import { allowedError, type Ceilings, type GpuTimer, type Timing } from '@sparse-attention/compare'
 import {
   type AttentionShape,
   type ConfiguredMethod,
@@ -11,10 +12,6 @@ import {
 } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
-import type { Ceilings } from '../ceilings.js'
-import { allowedError } from '../check-rows.js'
-import type { GpuTimer } from '../gpu-timer.js'
-import type { Timing } from '../samples.js'
 import { errorOnDevice } from './check.js'
 import { type Bands, type CallTensors, makeCallTensors } from './device-input.js'
 import type { PyTorchReport } from './pytorch.js'

@@ -1,7 +1,7 @@
+import { GpuTimer } from '@sparse-attention/compare'
 import type { AttentionShape, Runtime, Tier, TuningTable } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense, tune } from '@sparse-attention/kernels'
-import { GpuTimer } from '../../gpu-timer.js'
 import { withToggles } from '../dawn-toggles.js'
 import { type Measurement, NotMeasured, type Row } from '../row.js'
 import { recordAttention } from '../timing.js'

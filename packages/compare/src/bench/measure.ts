@@ -12,7 +12,7 @@ import { allowedError, errorOfRows } from './check-rows.js'
 import { gatheredBytes } from './gathered-bytes.js'
 import type { GpuTimer } from './gpu-timer.js'
 import type { BenchInput } from './input.js'
-import type { Peer } from './peer.js'
+
 import { type SampleOptions, timeWall, warmUps } from './samples.js'
 import { uploadInput } from './tensors.js'
 import { type AttentionTimes, type Times, timeAttention } from './time-attention.js'
@@ -122,6 +122,14 @@ export async function measureMethod(
     ? await timeAttention(runtime, attention, call, plan, timer, sampling(attention.id, samples, options))
     : undefined
   return { result: { ...found, ...judged(error, dtype), ...timesOf(times) }, answer }
+}
+
+/** Another implementation of attention on the same device and the same buffers. */
+export interface Peer extends AsyncDisposable {
+  /** What computes it: an operator's name. */
+  readonly operator: string
+  /** Computes attention of the tensors into their `out`. Resolves when it is submitted. */
+  call(): Promise<void>
 }
 
 /** Runs onnxruntime-web's attention, checks its answer, and times it if that is right. */

@@ -1,4 +1,3 @@
-import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelSource, Runtime, SubgroupMatrix } from '@sparse-attention/core'
 import type { GpuTimer } from './gpu-timer.js'
 import { chains, multiplyAddSource } from './multiply-add.js'

@@ -3,7 +3,7 @@ import { dense } from '@sparse-attention/kernels'
 import { xattention } from '@sparse-attention/prefill'
 import { testRuntime, trackBuffers } from '@sparse-attention/testing'
 import { expect, it } from 'vitest'
-import type { AttentionInput } from '../safetensors/attention-input.js'
+import type { AttentionInput } from './attention-input.js'
 import { measureMethods } from './measure-methods.js'
 
 /** 8 queries over 8 keys of one head: what counts here is memory. */

@@ -1,5 +1,6 @@
 import { type AttentionShape, type DType, SparseAttentionError } from '@sparse-attention/core'
-import { openSafetensors, type SafetensorsReader } from './read.js'
+import type { ByteSource } from './safetensors/byte-source.js'
+import { openSafetensors, type SafetensorsReader } from './safetensors/read.js'
 
 /** Q, K and V of one attention call, on the host. */
 export interface AttentionInput extends AttentionShape {
@@ -18,21 +19,17 @@ export interface HostArray {
 const dtypes: Readonly<Record<string, DType>> = { F32: 'f32', F16: 'f16' }
 
 /**
- * Reads `q [B,H,Lq,D]` and `k`, `v [B,Hkv,Lkv,D]` and checks that they belong together: everything that can be said
- * before a device is opened.
+ * Reads `q [B,H,Lq,D]` and `k`, `v [B,Hkv,Lkv,D]` of a safetensors file and checks that they belong together: everything that
+ * can be said before a device is opened.
  *
  * @throws INVALID_FILE, INVALID_SHAPE, INVALID_DTYPE, naming file and tensor
  */
-export async function readAttentionInput(path: string): Promise<AttentionInput> {
-  const reader = await openSafetensors(path)
-  try {
-    const dtype = sharedDType(path, reader)
-    const shape = sharedShape(path, reader)
-    const read = (name: string) => readArray(path, reader, name, dtype)
-    return { ...shape, dtype, q: await read('q'), k: await read('k'), v: await read('v') }
-  } finally {
-    await reader.close()
-  }
+export async function readAttentionInput(source: ByteSource): Promise<AttentionInput> {
+  const reader = await openSafetensors(source)
+  const dtype = sharedDType(source.name, reader)
+  const shape = sharedShape(source.name, reader)
+  const read = (name: string) => readArray(source.name, reader, name, dtype)
+  return { ...shape, dtype, q: await read('q'), k: await read('k'), v: await read('v') }
 }
 
 function sharedDType(path: string, reader: SafetensorsReader): DType {

@@ -1,4 +1,3 @@
-import { performance } from 'node:perf_hooks'
 import type { Runtime } from '@sparse-attention/core'
 import { RunUp } from './run-up.js'
 

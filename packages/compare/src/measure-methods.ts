@@ -7,8 +7,8 @@ import {
   relativeError,
   type SparseAttention,
 } from '@sparse-attention/core'
-import { timeRuns, upload } from '../attention-run.js'
-import type { AttentionInput } from '../safetensors/attention-input.js'
+import type { AttentionInput } from './attention-input.js'
+import { timeRuns, upload } from './time-runs.js'
 
 /** One method on the tensors. */
 export interface MethodMeasurement {

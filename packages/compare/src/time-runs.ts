@@ -1,4 +1,3 @@
-import { performance } from 'node:perf_hooks'
 import type {
   AttentionShape,
   AttentionTensors,
@@ -8,7 +7,7 @@ import type {
   Runtime,
   SparseAttention,
 } from '@sparse-attention/core'
-import type { AttentionInput } from './safetensors/attention-input.js'
+import type { AttentionInput } from './attention-input.js'
 
 /** The shape of an attention call, as reports print it. */
 export interface ShapeReport extends AttentionShape {

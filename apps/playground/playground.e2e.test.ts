@@ -1,0 +1,213 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { attentionInputOf, type BenchReport, encodeSafetensors, makeInput } from '@sparse-attention/compare'
+import type { Page } from 'playwright-core'
+import { expect, vi } from 'vitest'
+import { parseDocumented } from '../../packages/cli/test/documented-schemas.js'
+import { expectAccessible, saveScreenshot, test, withoutWebGpu } from '../test/page.js'
+
+/** Rows that the page's own code prints, run here on the packages. */
+async function runCode(code: string): Promise<Record<string, unknown>[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'sparse-attention-code-'))
+  const table = vi.spyOn(console, 'table').mockImplementation(() => {})
+  try {
+    const file = join(folder, 'code.ts')
+    await writeFile(file, code)
+    await import(/* @vite-ignore */ file)
+    return table.mock.calls[0]![0] as Record<string, unknown>[]
+  } finally {
+    table.mockRestore()
+    await rm(folder, { recursive: true })
+  }
+}
+
+async function openPlayground(open: (path: string) => Promise<Page>, path = 'playground/'): Promise<Page> {
+  const page = await open(path)
+  await page.getByRole('button', { name: 'Compare' }).waitFor()
+  return page
+}
+
+/** Another method B: one that needs no kernel of its own, which takes seconds to compile on the CPU. */
+async function chooseSimple(page: Page): Promise<void> {
+  await page.getByLabel('Method', { exact: true }).nth(1).selectOption('a-shape')
+}
+
+/** Until the job has ended well. */
+async function done(page: Page): Promise<void> {
+  await page.waitForFunction(() => document.querySelector('[data-testid="job-running"]') === null)
+  expect(await page.getByTestId('job-failed').allTextContents()).toEqual([])
+}
+
+const percent = async (page: Page, method: 'a' | 'b', figure: string): Promise<number> =>
+  Number.parseFloat((await page.getByTestId(`method-${method}`).getByTestId(figure).textContent())!)
+
+/** How many pixels of a map have the colour of a kept and of a skipped cell, of all. */
+async function pixels(page: Page, method: 'a' | 'b'): Promise<{ kept: number; skipped: number; invisible: number }> {
+  return page
+    .getByTestId(`method-${method}`)
+    .locator('canvas')
+    .first()
+    .evaluate((canvas: HTMLCanvasElement) => {
+      const style = getComputedStyle(canvas)
+      const { data } = canvas.getContext('2d')!.getImageData(0, 0, canvas.width, canvas.height)
+      const count = (name: string): number => {
+        const color = Number.parseInt(style.getPropertyValue(name).trim().slice(1), 16)
+        let found = 0
+        for (let i = 0; i < data.length; i += 4)
+          if (((data[i]! << 16) | (data[i + 1]! << 8) | data[i + 2]!) === color) found++
+        return found
+      }
+      return { kept: count('--plan-kept'), skipped: count('--plan-skipped'), invisible: count('--plan-invisible') }
+    })
+}
+
+test('compares two methods by keyboard; figures, map and code say what the packages say', async ({ app }) => {
+  await app.context.grantPermissions(['clipboard-read', 'clipboard-write'])
+  const page = await openPlayground(app.open)
+  expect(await page.getByTestId('device').getAttribute('data-software')).toBe('true')
+  await page.getByLabel('Method', { exact: true }).nth(1).focus()
+  await page.keyboard.type('a-shape')
+  await page.getByRole('button', { name: 'Compare' }).focus()
+  await page.keyboard.press('Enter')
+  await page.getByTestId('results').waitFor({ timeout: 60_000 })
+  await done(page)
+
+  await page.getByRole('button', { name: 'Copy the code' }).click()
+  const code = await page.evaluate(() => navigator.clipboard.readText())
+  expect(code).toBe(await page.getByTestId('code').textContent())
+  const [exact, ours, fixed] = await runCode(code)
+  expect(exact).toMatchObject({ method: 'dense', recall: 1, relativeError: 0 })
+  for (const [method, row] of [
+    ['a', ours],
+    ['b', fixed],
+  ] as const) {
+    expect(row!.method).toBe({ a: 'xattention', b: 'a-shape' }[method])
+    // Shown with one digit behind the point; the same SwiftShader, so the same selection.
+    expect(await percent(page, method, 'density')).toBeCloseTo(100 * (row!.density as number), 0)
+    expect(await percent(page, method, 'recall')).toBeCloseTo(100 * (row!.recall as number), 0)
+    const error = Number(await page.getByTestId(`method-${method}`).getByTestId('error').textContent())
+    expect(error).toBeCloseTo(row!.relativeError as number, 3) // shown with three digits
+  }
+
+  // 256 × 256 tokens, a pixel each: causal attention sees half of them, and a head keeps its density of those.
+  const { kept, skipped, invisible } = await pixels(page, 'b')
+  expect([kept + skipped, invisible]).toEqual([(256 * 257) / 2, (256 * 255) / 2])
+  expect(kept / (kept + skipped)).toBeCloseTo(fixed!.density as number, 4) // a-shape keeps the same in every head
+
+  // Zoom with a key: both maps show the same smaller part.
+  const maps = page.getByTestId('plan-map').locator('canvas')
+  await maps.first().focus()
+  await page.keyboard.press('+')
+  await page.keyboard.press('ArrowDown')
+  expect(await maps.first().getAttribute('data-window')).toBe('96,224,64,192')
+  expect(await maps.nth(1).getAttribute('data-window')).toBe('96,224,64,192')
+  await page.keyboard.press('0')
+  await saveScreenshot(page, 'playground')
+  await expectAccessible(page)
+})
+
+test('follows changes of an option; cancels and goes on; a lost device comes back', {
+  timeout: 200_000,
+}, async ({ app }) => {
+  const page = await openPlayground(app.open, 'playground/?fault=lost-device')
+  await chooseSimple(page)
+  await page.getByRole('button', { name: 'Compare' }).click()
+  const failure = page.getByTestId('job-failed')
+  await failure.waitFor({ timeout: 60_000 })
+  expect(await failure.getAttribute('data-code')).toBe('DEVICE_LOST')
+  await page.getByRole('button', { name: 'Start again' }).click()
+  await page.getByTestId('results').waitFor({ timeout: 60_000 })
+
+  const before = await percent(page, 'a', 'density')
+  await page.getByLabel('threshold').first().fill('1')
+  await page.waitForFunction(
+    (old) => {
+      const shown = document.querySelector('[data-testid="method-a"] [data-testid="density"]')!.textContent!
+      return Number.parseFloat(shown) !== old
+    },
+    before,
+    { timeout: 60_000 },
+  )
+  expect(await percent(page, 'a', 'density')).toBe(100) // all of the mass: everything is kept
+
+  await page.getByLabel('Keys').fill('4096')
+  await page.getByRole('button', { name: 'Cancel' }).click({ timeout: 30_000 })
+  await page.getByTestId('job-cancelled').waitFor({ timeout: 30_000 })
+  await page.getByLabel('Keys').fill('256')
+  await page.getByRole('button', { name: 'Compare' }).click()
+  await page.getByTestId('job-cancelled').waitFor({ state: 'detached' })
+  await done(page)
+})
+
+test('reads a dropped file, and says what is wrong with one that is none', async ({ app }) => {
+  const page = await openPlayground(app.open)
+  await chooseSimple(page)
+  await page.getByText('From a file').click()
+  const shape = { batch: 1, queryHeads: 2, kvHeads: 1, queryLength: 96, keyLength: 128, headDim: 32 }
+  const { q, k, v } = attentionInputOf(makeInput('bands', shape, 'f32', 3))
+  const tensor = ({ elements, shape }: typeof q) => ({
+    dtype: 'F32' as const,
+    shape,
+    bytes: new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength),
+  })
+  const buffer = Buffer.concat(encodeSafetensors({ q: tensor(q), k: tensor(k), v: tensor(v) }))
+  const input = page.locator('input[type="file"]').last()
+  const file = { name: 'qkv.safetensors', mimeType: 'application/octet-stream' }
+
+  await input.setInputFiles({ ...file, name: 'cut.safetensors', buffer: buffer.subarray(0, 300) })
+  const failure = page.getByTestId('job-failed')
+  await failure.waitFor()
+  expect(await failure.getAttribute('data-code')).toBe('INVALID_FILE')
+  expect(await failure.textContent()).toContain('cut.safetensors')
+
+  await input.setInputFiles({ ...file, buffer })
+  expect(await page.getByTestId('found-file').textContent()).toContain('2 query heads over 1, 96 queries, 128 keys')
+  await page.getByRole('button', { name: 'Compare' }).click()
+  await page.getByTestId('results').waitFor({ timeout: 60_000 })
+  expect(await page.getByTestId('code').textContent()).toContain('"qkv.safetensors"')
+  const { kept, skipped, invisible } = await pixels(page, 'a')
+  expect(invisible).toBe((96 * 95) / 2) // the last of 96 queries sees all of 128 keys
+  expect(kept + skipped).toBe(96 * 128 - (96 * 95) / 2)
+})
+
+test('captures a layer of the model, and its code captures the same', { timeout: 150_000 }, async ({ app }) => {
+  const page = await openPlayground(app.open)
+  await chooseSimple(page)
+  await page.getByText('From a model').click()
+  await page.getByLabel('Tokens').fill('64')
+  await page.getByLabel('Layer').fill('1')
+  await page.getByRole('button', { name: 'Compare' }).click()
+  await page.getByTestId('results').waitFor({ timeout: 120_000 })
+  await done(page)
+  const [, ours] = await runCode((await page.getByTestId('code').textContent())!)
+  expect(await percent(page, 'a', 'density')).toBeCloseTo(100 * (ours!.density as number), 0)
+  expect(await percent(page, 'a', 'recall')).toBeCloseTo(100 * (ours!.recall as number), 0)
+})
+
+test('saves a benchmark in the form of bench', async ({ app }) => {
+  const page = await openPlayground(app.open)
+  await chooseSimple(page)
+  await page.getByLabel('Lengths').fill('64')
+  await page.getByLabel('Samples').fill('1')
+  await page.getByRole('button', { name: 'Benchmark' }).click()
+  await page.getByTestId('bench-report').waitFor({ timeout: 80_000 })
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: 'Save as JSON' }).click(),
+  ])
+  const report = parseDocumented('bench', await readFile(await download.path(), 'utf8')) as BenchReport
+  expect(report.results.map(({ contender, length, status }) => [contender, length, status])).toEqual([
+    ['dense', 64, 'timed'],
+    ['xattention', 64, 'timed'],
+    ['a-shape', 64, 'timed'],
+  ])
+  for (const { total } of report.results) expect(total!.wall.medianMs).toBeGreaterThan(0)
+})
+
+test('without WebGPU it says so', async ({ app }) => {
+  await withoutWebGpu(app.context)
+  const page = await app.open('playground/')
+  await page.getByTestId('missing-gpu').waitFor()
+  expect(await page.getByRole('button', { name: 'Compare' }).count()).toBe(0)
+})
