@@ -15,6 +15,8 @@ const colors = {
   'sparse-videogen': '#1a9a4b',
   'sparse-videogen-2': '#bf5af2',
   'dense and step cache': '#d4801f',
+  'lite-attention and step cache': '#54aeff',
+  'sparse-videogen-2 and step cache': '#d8a8f5',
 }
 const fallback = '#808890'
 const begin = '<!-- tables: written by scripts/bench/video.mjs -->'
@@ -23,12 +25,12 @@ const end = '<!-- end of tables -->'
 const series = ({ method, stepCache }) => (stepCache === null ? method : `${method} and step cache`)
 /** What was chosen of a method: options that are not alike in all of its cases. */
 function knobs(result, results) {
-  const same = results.filter((other) => series(other) === series(result))
+  const same = results.filter(({ method }) => method === result.method)
   const all = [...Object.keys(result.options)].filter(
     (name) => same.length > 1 && same.some((other) => other.options[name] !== result.options[name]),
   )
   const listed = all.map((name) => `${name} ${result.options[name]}`)
-  return [...listed, ...(result.stepCache === null ? [] : [`threshold ${result.stepCache}`])].join(', ')
+  return [...listed, ...(result.stepCache === null ? [] : [`step cache ${result.stepCache}`])].join(', ')
 }
 
 function draw({ title, subtitle, x, place, reports }) {
@@ -80,6 +82,8 @@ function draw({ title, subtitle, x, place, reports }) {
   return `${svg.replace(/(<svg[^>]*>)/, `$1${darkStyle}`)}\n`
 }
 
+const decimals = (value, digits) => (value === null ? '–' : value.toFixed(digits))
+
 function table(report) {
   const ratio = (value) => (value === null ? '–' : `${value.toFixed(2)}×`)
   const rows = report.results.map((result, i) => {
@@ -91,14 +95,20 @@ function table(report) {
             result.psnr.least.toFixed(1),
             result.ssim.mean.toFixed(3),
           ]
-    const total = result.totalMs === null ? '–' : result.totalMs.toFixed(0)
-    return `| ${series(result)} | ${knobs(result, report.results)} | ${result.density.toFixed(3)} | ${quality.join(' | ')} | ${total} | ${ratio(result.speedUp)} |`
+    const density = decimals(result.density, 3)
+    const times = [
+      decimals(result.totalMs, 0),
+      ratio(result.speedUp),
+      decimals(result.hostMs, 1),
+      decimals(result.waitMs, 1),
+    ]
+    return `| ${[series(result), knobs(result, report.results), density, ...quality, decimals(result.evaluations, 0), ...times].join(' | ')} |`
   })
   return [
     `**${report.tokens} tokens** (${report.grid.join('×')}), ${report.steps} steps, guidance ${report.guidance}, ${report.seeds} videos of each, attention in ${report.dtype}:`,
     '',
-    '| method | options | density | PSNR, dB | worst | SSIM | video, ms | |',
-    '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    '| method | options | density | PSNR, dB | worst | SSIM | passes | video, ms | | host | wait |',
+    '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
     ...rows,
   ].join('\n')
 }
@@ -127,7 +137,9 @@ const charts = {
     place: ({ speedUp }) => speedUp,
   }),
 }
+const timed = reports.some(({ results }) => results.some(({ speedUp }) => speedUp !== null))
 for (const [name, svg] of Object.entries(charts)) {
+  if (name === 'quality-against-time' && !timed) continue
   await writeFile(join(folder, `${name}.svg`), svg)
   console.log(join(folder, `${name}.svg`))
 }

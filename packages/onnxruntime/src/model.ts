@@ -50,6 +50,12 @@ export interface ModelRunOptions {
 /** Of recorded and other runs of one token: the same operators, some in another order of sums. */
 const capturedTolerance = 1e-3
 
+/** A call, and the recorded pass that runs it. */
+interface RecordedCall {
+  readonly pass: CapturedPass
+  readonly call: PassCall
+}
+
 /** What a model was cut into. */
 export interface ModelDescription {
   readonly provider: Provider
@@ -246,17 +252,17 @@ export class AttentionModel implements AsyncDisposable {
     const { passes } = this.#model.sampling
     const recorded = checked.capture && !onAttention ? passes : undefined
     return this.#enqueue(async () => {
-      const pass = recorded && (await this.#recorded(recorded, feeds, options, output))
+      const ready = recorded && (await this.#recorded(recorded, feeds, options, output))
       let submitted = 0
       const onSubmitted = () => {
         submitted = performance.now()
       }
       const start = performance.now()
-      const velocity = await (pass
-        ? this.#runRecorded(pass, feeds, options, onSubmitted)
+      const velocity = await (ready
+        ? this.#runRecorded(ready, onSubmitted)
         : this.#runForOutput(output, feeds, options, onSubmitted))
       onPass?.({
-        ...{ step, branch, captured: pass !== undefined },
+        ...{ step, branch, captured: ready !== undefined },
         ...{ hostMs: submitted - start, waitMs: performance.now() - submitted },
       })
       if (velocity.type === 'float32' && velocity.dims.join() === shape.join()) return velocity.values
@@ -288,40 +294,32 @@ export class AttentionModel implements AsyncDisposable {
     feeds: Readonly<Record<string, Tensor>>,
     options: ModelRunOptions,
     output: string,
-  ): Promise<CapturedPass | undefined> {
+  ): Promise<RecordedCall | undefined> {
     const { engine, inputs } = this.#model
+    options.signal?.throwIfAborted()
     engine.runtime.assertUsable()
     checkFeeds(inputs, feeds, engine.provider)
-    const call = await this.#passCall(feeds, options)
-    return passes.get(call, output, async (attention) => {
+    this.#checkState(options.state)
+    const { context, attention, state, signal } = options
+    const call: PassCall = {
+      ...{ feeds, facts: await this.#model.host.read(feeds), context: context as RunContext },
+      ...{ method: attention, state, pool: this.#pool, signal },
+    }
+    const pass = await passes.get(call, output, async (attention) => {
       const { state: _, ...others } = options
       using state = this.createState()
       return (await this.#runForOutput(output, feeds, { ...others, state, attention }, () => {})).values
     })
+    return pass && { pass, call }
   }
 
   async #runRecorded(
-    pass: CapturedPass,
-    feeds: Readonly<Record<string, Tensor>>,
-    options: ModelRunOptions,
+    { pass, call }: RecordedCall,
     onSubmitted: () => void,
   ): Promise<{ type: string; dims: readonly number[]; values: Float32Array }> {
-    options.signal?.throwIfAborted()
-    this.#model.engine.runtime.assertUsable()
-    this.#checkState(options.state)
-    await pass.submit(await this.#passCall(feeds, options))
+    await pass.submit(call)
     onSubmitted()
     return { type: 'float32', ...(await pass.read()) }
-  }
-
-  async #passCall(
-    feeds: Readonly<Record<string, Tensor>>,
-    { context, attention, state, signal }: ModelRunOptions,
-  ): Promise<PassCall> {
-    return {
-      ...{ feeds, facts: await this.#model.host.read(feeds), context: context as RunContext },
-      ...{ method: attention, state, pool: this.#pool, signal },
-    }
   }
 
   /** Reads tokens behind those of a cache; see `LanguageRunner`. */

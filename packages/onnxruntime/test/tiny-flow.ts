@@ -7,7 +7,7 @@ export const tinyFlow = { layers: 2, width: 16, heads: 2, channels: 4, classes: 
 /**
  * A transformer that predicts velocities: inputs `latents` f32 [batch, tokens, 4], `timestep` f32 [batch], `code` i64 [batch];
  * output `velocity` as the latents. Two layers of attention without a mask; what is asked for is added behind each, so that a
- * reshaped value goes from piece to piece.
+ * reshaped value goes from piece to piece; the output is another value under its name, as exporters write it.
  */
 export function tinyFlowModel(): Uint8Array {
   const { layers, width, heads, channels, classes } = tinyFlow
@@ -41,7 +41,7 @@ export function tinyFlowModel(): Uint8Array {
       node('Add', [`hidden_${i}`, `turned_${i}`], `hidden_${i + 1}`),
     )
   }
-  nodes.push(node('MatMul', [`hidden_${layers}`, 'head'], 'velocity'))
+  nodes.push(node('MatMul', [`hidden_${layers}`, 'head'], 'projected'), node('Identity', ['projected'], 'velocity'))
   return model({
     input: [
       value('latents', 'f32', ['batch', 'tokens', channels]),

@@ -22,7 +22,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true }))
 
-/** The trained model on its smallest grid: 256 tokens, in 4 steps. */
+/** Quality is not asked for, so a grid below the smallest: 64 tokens, in 2 steps. */
 it('skipping nothing makes the dense video, a seed makes the same bits again, and an abort leaves nothing', {
   timeout: 180_000,
 }, async () => {
@@ -30,15 +30,15 @@ it('skipping nothing makes the dense video, a seed makes the same bits again, an
   const source = await loadVideoModel()
   const { signal } = new AbortController()
   await using maker = await VideoMaker.load(runtime, await loadOrt(runtime), source, { dtype: 'f32', signal })
-  const request = { grid: [4, 8, 8] as const, scene: randomScene(1), steps: 4, guidance: 1, seed: 1 }
+  const request = { grid: [2, 4, 8] as const, scene: randomScene(1), steps: 2, guidance: 1, seed: 1 }
   const exact = await maker.make({ ...request, method: dense() }, { signal, looks: false })
 
   const method = liteAttention(liteAttention.definition.neutral)
   const neutral = await maker.make({ ...request, method }, { signal, looks: true })
-  expect(neutral.steps.map(({ density }) => density)).toEqual([1, 1, 1, 1])
+  expect(neutral.steps.map(({ density }) => density)).toEqual([1, 1])
   const most = (a: Float32Array, b: Float32Array) => a.reduce((max, x, i) => Math.max(max, Math.abs(x - b[i]!)), 0)
-  // Sums of the same terms in another order, four steps and eight layers of them: some roundings of values up to 4.
-  expect(most(neutral.latents[3]!, exact.latents[3]!)).toBeLessThan(1e-4)
+  // Sums of the same terms in another order, two steps and eight layers of them: some roundings of values up to 4.
+  expect(most(neutral.latents[1]!, exact.latents[1]!)).toBeLessThan(1e-4)
   const again = await maker.make({ ...request, method, steps: 1 }, { signal, looks: false })
   const first = await maker.make({ ...request, method, steps: 1 }, { signal, looks: false })
   expect(again.latents[0]).toEqual(first.latents[0])
@@ -61,7 +61,7 @@ it('writes both videos side by side and their frames, and says how they compare'
     '--size',
     'tiny',
     '--steps',
-    '3',
+    '2',
     ...scene,
     '--option',
     'threshold=-1',
@@ -74,23 +74,22 @@ it('writes both videos side by side and their frames, and says how they compare'
     stderr: [''],
   })
   const report = parseDocumented('demo-video', stdout) as DemoVideoReport
-  expect(report).toMatchObject({ model: 'drifters-7m', scene: 'red circle down left', tokens: 256, steps: 3, seed: 1 })
+  expect(report).toMatchObject({ model: 'drifters-7m', scene: 'red circle down left', tokens: 256, steps: 2, seed: 1 })
   const [exact, ours] = report.runs
-  expect(exact).toMatchObject({ method: 'dense', density: 1, psnr: 100, evaluations: 3 })
-  expect(exact.steps.map(({ error }) => error)).toEqual([0, 0, 0])
-  expect(ours).toMatchObject({ method: 'lite-attention', options: { threshold: -1, blockQ: 64 }, evaluations: 3 })
-  const [first, second, third] = ours.steps.map(({ density }) => density)
-  // Nothing is known in the first step; what is skipped stays skipped.
+  expect(exact).toMatchObject({ method: 'dense', density: 1, psnr: 100, evaluations: 2 })
+  expect(exact.steps.map(({ error }) => error)).toEqual([0, 0])
+  expect(ours).toMatchObject({ method: 'lite-attention', options: { threshold: -1, blockQ: 64 }, evaluations: 2 })
+  const [first, second] = ours.steps.map(({ density }) => density)
+  // Nothing is known in the first step.
   expect(first).toBe(1)
   expect(second).toBeLessThan(1)
-  expect(third).toBeLessThanOrEqual(second!)
-  expect(ours.density).toBeCloseTo((first! + second! + third!) / 3, 12)
+  expect(ours.density).toBeCloseTo((first! + second!) / 2, 12)
   expect(ours.psnr).toBeLessThan(60)
   // The trained model finds its way: far from the 5 dB of noise.
   expect(ours.psnr).toBeGreaterThan(10)
   expect(ours.ssim).toBeLessThan(1)
   expect(ours.steps[0]!.error).toBeLessThan(1e-4) // sums in another order
-  expect(ours.steps[2]!.error).toBeGreaterThan(ours.steps[0]!.error)
+  expect(ours.steps[1]!.error).toBeGreaterThan(ours.steps[0]!.error)
   expect(ours.attentionMs).toBeLessThan(ours.totalMs)
 
   expect((await readdir(folder)).sort()).toEqual(['sparse-attention-video.png', 'sparse-attention-video.webp'])

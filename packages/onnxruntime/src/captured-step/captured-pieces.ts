@@ -26,6 +26,19 @@ interface Copy {
 /** Operators whose output is their first input in another shape. */
 const reshaping: ReadonlySet<string> = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Flatten', 'Identity'])
 
+/** Those that outputs depend on. A node beside them that only reshapes one would be a copy in every run. */
+function neededNodes(nodes: readonly NodeProto[], outputs: readonly string[]): NodeProto[] {
+  const needed = new Set(outputs)
+  return nodes
+    .toReversed()
+    .filter(({ input, output }) => {
+      if (!output.some((value) => needed.has(value))) return false
+      for (const value of input) needed.add(value)
+      return true
+    })
+    .toReversed()
+}
+
 /** Outputs of a piece that are only reshaped, and of what. */
 function copiesOf({ nodes, outputs }: Piece): Copy[] {
   const makers = new Map(nodes.flatMap((node) => node.output.map((value) => [value, node] as const)))
@@ -101,14 +114,21 @@ export class CapturedPieces {
     const reshaped = new Set(copies.map(({ to }) => to))
     const given = new Set([...piece.outputs.filter((value) => !reshaped.has(value)), ...copies.map(({ from }) => from)])
     const outputs = [...given].filter((value) => !this.#tensors.has(value))
-    const session = await this.#capturing.load(pieceModel(this.graph, { ...piece, outputs }, this.types), name, outputs)
+    const nodes = copies.length === 0 ? piece.nodes : neededNodes(piece.nodes, outputs)
+    const model = pieceModel(this.graph, { ...piece, nodes, outputs }, this.types)
+    const session = await this.#capturing.load(model, name, outputs)
     this.#sessions.push(session)
     for (const [value, type] of outputTypes(session)) this.types.set(value, type)
     const feeds = Object.fromEntries(inputs.map((input) => [input, this.#tensors.get(input)!]))
     // The first run binds, the second records, the third replays.
     for (let run = 0; run < 3; run++) await this.replay({ name, session, feeds, outputs, copies: [] })
-    for (const copy of copies) await this.#reshape(piece, copy, name)
-    return { name, session, feeds, outputs, copies }
+    const reshapes = copies.filter(({ from, to, nodes }) => {
+      const renamed = nodes.every(({ opType }) => opType === 'Identity')
+      if (renamed) this.#tensors.set(to, this.#tensors.get(from)!)
+      return !renamed
+    })
+    for (const reshape of reshapes) await this.#reshape(piece, reshape, name)
+    return { name, session, feeds, outputs, copies: reshapes }
   }
 
   /** Memory for a reshaped value, in its shape. */
@@ -141,7 +161,7 @@ export class CapturedPieces {
 
   async dispose(): Promise<void> {
     // Tensors first: they are freed by the sessions that made them.
-    for (const tensor of this.#tensors.values()) tensor.dispose()
+    for (const tensor of new Set(this.#tensors.values())) tensor.dispose()
     this.#tensors.clear()
     for (const session of this.#sessions.splice(0)) await this.#capturing.release(session)
     for (const session of this.#memories.splice(0)) await this.engine.release(session)
