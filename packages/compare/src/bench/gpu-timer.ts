@@ -43,7 +43,10 @@ export class GpuTimer implements Disposable {
   }
 
   /** @param runsUp keep the GPU busy before what is timed. Default: not on a software adapter, which has no clocks to raise */
-  static async for(runtime: Runtime, { runsUp = !runtime.software } = {}): Promise<GpuTimer | undefined> {
+  static async for(
+    runtime: Runtime,
+    { runsUp = !runtime.software }: { readonly runsUp?: boolean } = {},
+  ): Promise<GpuTimer | undefined> {
     if (!runtime.device.features.has('timestamp-query')) return undefined
     return new GpuTimer(runtime, await RunUp.for(runtime), runsUp)
   }
