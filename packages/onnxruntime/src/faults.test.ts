@@ -216,7 +216,7 @@ describe('a signal stops', () => {
   )
 })
 
-test('failures of loading leave nothing: no memory, a lost device, a signal', async () => {
+test('a load that is stopped leaves nothing, nor does a cache that there is no memory for', async () => {
   const { runtime } = harness
   const controller = new AbortController()
   using buffers = trackBuffers(runtime.device)
