@@ -6,7 +6,7 @@ import type { TurnView } from './use-chat.js'
 
 /** What the sparse pane's attention keeps: of each layer, and from token to token. */
 export function BudgetCharts({ turn }: { turn: TurnView }): ReactElement | null {
-  const figures = useMemo(() => figuresOf(turn.written), [turn])
+  const figures = useMemo(() => figuresOf(turn.written, turn.reading), [turn])
   const looked = figures.reading !== undefined || figures.writing.length > 0
   if (!looked) return null
   return (

@@ -22,10 +22,12 @@ const title = (id: string): string => findMethod(id).definition.title
 
 export function Chat(): ReactElement {
   const preparing = useJob<Prepared>()
-  const { run: prepare, result: prepared } = preparing
+  const { run: prepare, result: prepared, state } = preparing
   useEffect(() => {
     prepare(({ signal, report }) => client.call('prepare', undefined, { signal, onReport: report }))
   }, [prepare])
+  // After other failures the job's status offers a new start.
+  const notLoaded = state.status === 'cancelled' || (state.status === 'failed' && state.error.code === 'INVALID_FILE')
   return (
     <>
       <Text className={shell.lead!}>
@@ -36,6 +38,11 @@ export function Chat(): ReactElement {
       </Text>
       <DeviceBadge device={prepared?.device} />
       {!prepared && <JobStatus job={preparing} restart={client.restart} />}
+      {!prepared && notLoaded && (
+        <Button variant="default" mt="sm" onClick={preparing.again}>
+          Load the model
+        </Button>
+      )}
       {prepared && <Conversation prepared={prepared} />}
     </>
   )
@@ -84,7 +91,11 @@ function Conversation({ prepared: { sizes } }: { prepared: Prepared }): ReactEle
       else dispatch({ type: 'begin', panes: request.panes, prompt: `${document}${request.prompt}` })
       const result = await client.call('write', request, {
         signal,
-        onReport: (told) => (told.kind === 'progress' ? report(told.progress) : dispatch({ type: 'token', ...told })),
+        onReport: (told) => {
+          if (told.kind === 'progress') report(told.progress)
+          else if (told.kind === 'reading') dispatch({ type: 'reading', ...told })
+          else dispatch({ type: 'token', ...told })
+        },
       })
       dispatch({ type: 'end', result })
       return result
@@ -94,10 +105,11 @@ function Conversation({ prepared: { sizes } }: { prepared: Prepared }): ReactEle
 
   const { panes, agreement, needle, room } = view
   const sparseTurns = panes.sparse ?? []
-  const fits = room !== undefined && room > options.newTokens
+  // After a turn that was cancelled nobody has told; the worker refuses what does not fit.
+  const fits = room === undefined || room > options.newTokens
   const ready = stretch !== undefined && !running
   return (
-    <div className={shell.columns}>
+    <div className={`${shell.columns} ${classes.app}`}>
       <div className={shell.stack}>
         <DocumentPanel
           {...{ client, chosen, stretch, sizes }}
@@ -128,27 +140,6 @@ function Conversation({ prepared: { sizes } }: { prepared: Prepared }): ReactEle
           disabled={running}
           onChange={({ currentTarget }) => setBeside(currentTarget.checked)}
         />
-      </div>
-      <div className={shell.stack}>
-        <Textarea
-          label="Text behind the document"
-          description="The model writes on from it. Leave it empty to go on from the document, or from what was written."
-          autosize
-          minRows={1}
-          maxRows={6}
-          value={prompt}
-          disabled={running}
-          onChange={({ currentTarget }) => setPrompt(currentTarget.value)}
-        />
-        <div className={shell.row}>
-          <Button onClick={() => start('read')} disabled={!ready} data-testid="read">
-            Read and write
-          </Button>
-          <Button variant="default" onClick={() => start('go on')} disabled={!ready || !fits} data-testid="go-on">
-            Write on
-          </Button>
-          {room !== undefined && !fits && <Text size="sm">The conversation is full: read the document again.</Text>}
-        </div>
         <fieldset className={classes.group} disabled={running}>
           <legend>Needle test</legend>
           <Text size="sm" id="needle-about">
@@ -168,16 +159,38 @@ function Conversation({ prepared: { sizes } }: { prepared: Prepared }): ReactEle
               disabled={running}
               onChange={setDepth}
               thumbLabel="Depth of the hidden line, per cent"
-              marks={[
-                { value: 0, label: 'beginning' },
-                { value: 100, label: 'end' },
-              ]}
             />
           </div>
           <Button variant="default" onClick={() => start('needle')} disabled={!ready} data-testid="needle">
             Hide a line and ask
           </Button>
         </fieldset>
+      </div>
+      <div className={shell.stack}>
+        <Textarea
+          label="Text behind the document"
+          description="The model writes on from it. Leave it empty to go on from the document, or from what was written."
+          autosize
+          minRows={1}
+          maxRows={6}
+          value={prompt}
+          disabled={running}
+          onChange={({ currentTarget }) => setPrompt(currentTarget.value)}
+        />
+        <div className={shell.row}>
+          <Button onClick={() => start('read')} disabled={!ready} data-testid="read">
+            Read and write
+          </Button>
+          <Button
+            variant="default"
+            onClick={() => start('go on')}
+            disabled={!ready || !fits || sparseTurns.length === 0}
+            data-testid="go-on"
+          >
+            Write on
+          </Button>
+          {!fits && <Text size="sm">The conversation is full: read the document again.</Text>}
+        </div>
         <JobStatus job={job} restart={client.restart} />
         {needle && (
           <Text data-testid="needle-result">

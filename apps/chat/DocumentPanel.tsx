@@ -131,7 +131,10 @@ export function DocumentPanel(props: DocumentPanelProps): ReactElement {
                 allowDecimal={false}
                 clampBehavior="blur"
                 value={stretch.start}
-                onChange={(start) => typeof start === 'number' && onStretch({ ...stretch, start })}
+                onChange={(start) => {
+                  if (typeof start !== 'number' || start >= tokens) return
+                  onStretch({ ...stretch, start, length: Math.min(stretch.length, tokens - start) })
+                }}
               />
               <NumberInput
                 label="Tokens to read"
@@ -141,7 +144,7 @@ export function DocumentPanel(props: DocumentPanelProps): ReactElement {
                 allowDecimal={false}
                 clampBehavior="blur"
                 value={stretch.length}
-                onChange={(length) => typeof length === 'number' && onStretch({ ...stretch, length })}
+                onChange={(length) => typeof length === 'number' && length >= 1 && onStretch({ ...stretch, length })}
               />
             </div>
             <Excerpt client={client} stretch={stretch} />

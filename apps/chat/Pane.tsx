@@ -22,7 +22,7 @@ export interface PaneProps {
 export function Pane({ id, title, turns, beside, found }: PaneProps): ReactElement {
   const { copied, copy } = useClipboard()
   const last = turns.at(-1)
-  const figures = useMemo(() => figuresOf(last?.written ?? []), [last])
+  const figures = useMemo(() => figuresOf(last?.written ?? [], last?.reading), [last])
   const { firstTokenMs, tokensPerSecond, reading, writing } = figures
   const density = writing.at(-1)?.statistics.density
   return (

@@ -67,6 +67,8 @@ type Model = Pick<AttentionModel, 'generate'>
 /** The tokens of one pane, and the cache that holds the keys and values of those that were read. */
 export class Pane implements Disposable {
   readonly #tokens: number[] = []
+  /** Tokens of its own that were read, and have to be again: `choicesAlong` was in their place. */
+  #replay: { readonly until: number; readonly attention: MethodPair } | undefined
 
   constructor(
     private readonly model: Model,
@@ -83,10 +85,16 @@ export class Pane implements Disposable {
     return this.cache.capacity - this.#tokens.length
   }
 
+  /** Puts tokens behind the others, for the next turn to read. */
+  append(prompt: readonly number[]): void {
+    this.#tokens.push(...prompt)
+  }
+
   /** Appends a prompt and writes on. A turn that is cancelled or fails keeps what was written; the next one reads what is unread. */
   async turn(prompt: readonly number[], options: TurnOptions): Promise<PaneTurn> {
     const { attention, sampling, maxNewTokens, stopAt = '', statisticsEvery, statisticsFrom, signal, onToken } = options
-    this.#tokens.push(...prompt)
+    await this.#readAgain(signal)
+    this.append(prompt)
     const unread = this.#unread()
     const { cache } = this
     const reused = cache.length
@@ -117,8 +125,8 @@ export class Pane implements Disposable {
   }
 
   /**
-   * What this pane's attention would write in place of each token of another text, had it read that text up to there. The pane
-   * is afterwards as it was.
+   * What this pane's attention would write in place of each token of another text, had it read that text up to there. Before
+   * its next turn the pane reads its own text again.
    *
    * @param start where the other text begins to differ from what this pane has
    * @param others the other text from there on
@@ -131,24 +139,28 @@ export class Pane implements Disposable {
     onStep: () => void,
   ): Promise<number[]> {
     const { cache, model } = this
-    const step = { cache, attention, signal }
-    const own = this.#tokens.slice(start, cache.length)
+    const until = cache.length
     const choices: number[] = []
-    cache.truncate(Math.min(start, cache.length))
+    cache.truncate(Math.min(start, until))
+    this.#replay = { until, attention }
     try {
       for (const token of others) {
-        choices.push((await nextToken(model, [token], step)).token)
+        choices.push((await nextToken(model, [token], { cache, attention, signal })).token)
         onStep()
       }
     } finally {
       cache.truncate(Math.min(start, cache.length))
     }
-    // Token by token, as they were written: the same keys and values again.
-    for (const token of own) {
-      await nextToken(model, [token], step)
-      onStep()
-    }
     return choices
+  }
+
+  /** Token by token, as they were written: the same keys and values again. */
+  async #readAgain(signal: AbortSignal): Promise<void> {
+    const { cache, model } = this
+    if (!this.#replay) return
+    const { until, attention } = this.#replay
+    while (cache.length < until) await nextToken(model, [this.#tokens[cache.length]!], { cache, attention, signal })
+    this.#replay = undefined
   }
 
   #unread(): readonly number[] {
@@ -160,6 +172,7 @@ export class Pane implements Disposable {
   /** Forgets everything, and keeps the memory. */
   reset(): void {
     this.#tokens.length = 0
+    this.#replay = undefined
     this.cache.reset()
   }
 
@@ -172,7 +185,7 @@ export class Pane implements Disposable {
 export function agreementSteps(dense: readonly number[], sparse: readonly number[]): number {
   const first = samePrefix(dense, sparse)
   if (first >= Math.min(dense.length, sparse.length)) return 0
-  return Math.max(0, dense.length - first - 1) + Math.max(0, sparse.length - first - 1)
+  return dense.length - first - 1
 }
 
 /**

@@ -14,14 +14,15 @@ export interface Figures {
   readonly writing: readonly { readonly at: number; readonly statistics: GenerationStatistics }[]
 }
 
-export function figuresOf(written: readonly PaneToken[]): Figures {
+/** @param reading of a run of its own, where there was one */
+export function figuresOf(written: readonly PaneToken[], reading?: GenerationStatistics): Figures {
   const [first, ...rest] = written
   const times = rest.filter(({ statistics }) => statistics === undefined).map(({ ms }) => ms)
   return {
     text: written.map(({ text }) => text).join(''),
     firstTokenMs: first?.ms,
     tokensPerSecond: times.length > 0 ? (1000 * times.length) / times.reduce((a, b) => a + b) : undefined,
-    reading: first?.statistics,
+    reading: first?.statistics ?? reading,
     writing: written.flatMap(({ statistics }, at) => (statistics && at > 0 ? [{ at, statistics }] : [])),
   }
 }

@@ -2,7 +2,7 @@ import type { ConfiguredMethod, MethodFactory, MethodOptions, Runtime } from '@s
 import { cacheForMethods } from '@sparse-attention/decode'
 import { dense } from '@sparse-attention/kernels'
 import type { LanguageModel } from '@sparse-attention/models'
-import { AttentionModel, type Ort } from '@sparse-attention/onnxruntime'
+import { AttentionModel, type GenerationStatistics, type Ort } from '@sparse-attention/onnxruntime'
 import { type MethodPair, Pane } from './conversation.js'
 import { findMethod } from './methods.js'
 
@@ -79,22 +79,36 @@ export class LanguageSession implements AsyncDisposable {
   }
 
   /**
-   * Compiles, by reading the prompt once and writing a little, so that a time to the first token is one of computing. A CPU reads
-   * its beginning only.
+   * Compiles, so that a time to the first token is one of computing. A GPU reads the whole prompt and is looked into, once a
+   * conversation; a CPU reads its beginning, once for each method.
+   *
+   * @returns statistics of reading, of a GPU
    */
-  async warmUp(pane: Pane, prompt: readonly number[], attention: MethodPair, signal: AbortSignal): Promise<void> {
-    const ids = this.runtime.software ? prompt.slice(0, warmUpTokens) : prompt
-    const names = [attention.prefill, attention.decode].map(({ method, options }) => [method.id, options])
-    const key = JSON.stringify([names, this.runtime.software ? 0 : ids.length])
-    if (this.#warm.has(key)) return
-    const once = { statisticsEvery: 0, statisticsFrom: 0, sampling: { seed: 0 }, onToken: () => {} }
+  async warmUp(
+    pane: Pane,
+    prompt: readonly number[],
+    attention: MethodPair,
+    signal: AbortSignal,
+  ): Promise<GenerationStatistics | undefined> {
+    const { software } = this.runtime
+    const key = JSON.stringify([attention.prefill, attention.decode].map(({ method, options }) => [method.id, options]))
+    if (software && this.#warm.has(key)) return undefined
     try {
-      // Recorded steps are checked at the first single token, and used from the second.
-      await pane.turn(ids, { ...once, attention, maxNewTokens: this.runtime.software ? 2 : 3, signal })
+      const { written } = await pane.turn(software ? prompt.slice(0, warmUpTokens) : prompt, {
+        attention,
+        sampling: { seed: 0 },
+        // Recorded steps are checked at the first single token, and used from the second. Only reading is looked into.
+        maxNewTokens: software ? 2 : 3,
+        statisticsEvery: software ? 0 : 3,
+        statisticsFrom: 0,
+        signal,
+        onToken: () => {},
+      })
+      this.#warm.add(key)
+      return written[0]?.statistics
     } finally {
       pane.reset()
     }
-    this.#warm.add(key)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,3 +1,4 @@
+import type { GenerationStatistics } from '@sparse-attention/onnxruntime'
 import type { DeviceInfo } from '../shell/device.js'
 import type { Progress } from '../shell/use-job.js'
 import type { Agreement, PaneId, PaneToken, PaneTurn } from './conversation.js'
@@ -74,4 +75,6 @@ export interface WriteResult {
 
 export type WriteReport =
   | { readonly kind: 'progress'; readonly progress: Progress }
+  /** What reading the prompt looked like, where that is found out in a run of its own. */
+  | { readonly kind: 'reading'; readonly pane: PaneId; readonly statistics: GenerationStatistics }
   | { readonly kind: 'token'; readonly pane: PaneId; readonly token: PaneToken }

@@ -1,3 +1,4 @@
+import type { GenerationStatistics } from '@sparse-attention/onnxruntime'
 import { useReducer } from 'react'
 import type { Agreement, PaneId, PaneToken, PaneTurn } from './conversation.js'
 import type { NeedleResult, WriteResult } from './requests.js'
@@ -7,6 +8,8 @@ export interface TurnView {
   readonly id: number
   /** What stands before the text, for people. */
   readonly prompt: string
+  /** Of a run of its own; else the first token has it. */
+  readonly reading?: GenerationStatistics
   readonly written: readonly PaneToken[]
   /** Once it has ended by itself. */
   readonly ended: Pick<PaneTurn, 'read' | 'reused' | 'finishReason'> | undefined
@@ -23,13 +26,13 @@ export interface ChatView {
 export type ChatAction =
   | { readonly type: 'begin'; readonly panes: readonly PaneId[]; readonly prompt: string }
   | { readonly type: 'go on'; readonly prompt: string }
+  | { readonly type: 'reading'; readonly pane: PaneId; readonly statistics: GenerationStatistics }
   | { readonly type: 'token'; readonly pane: PaneId; readonly token: PaneToken }
   | { readonly type: 'end'; readonly result: WriteResult }
 
 const nothing: ChatView = { panes: {}, agreement: undefined, needle: undefined, room: undefined }
 
-/** Exported for its test. */
-export function chatReducer(view: ChatView, action: ChatAction): ChatView {
+function chatReducer(view: ChatView, action: ChatAction): ChatView {
   switch (action.type) {
     case 'begin': {
       const turn: TurnView = { id: 0, prompt: action.prompt, written: [], ended: undefined }
@@ -45,11 +48,10 @@ export function chatReducer(view: ChatView, action: ChatAction): ChatView {
           { id: turns.length, prompt: action.prompt, written: [], ended: undefined },
         ]),
       }
-    case 'token': {
-      const { pane, token } = action
-      const change = (turn: TurnView) => ({ ...turn, written: [...turn.written, token] })
-      return { ...view, panes: mapPanes(view, (turns, id) => (id === pane ? changeLast(turns, change) : turns)) }
-    }
+    case 'reading':
+      return changePane(view, action.pane, (turn) => ({ ...turn, reading: action.statistics }))
+    case 'token':
+      return changePane(view, action.pane, (turn) => ({ ...turn, written: [...turn.written, action.token] }))
     case 'end': {
       const { panes, agreement, needle, room } = action.result
       const end = (turns: readonly TurnView[], id: PaneId) => {
@@ -59,6 +61,10 @@ export function chatReducer(view: ChatView, action: ChatAction): ChatView {
       return { panes: mapPanes(view, end), agreement, needle, room }
     }
   }
+}
+
+function changePane(view: ChatView, pane: PaneId, change: (turn: TurnView) => TurnView): ChatView {
+  return { ...view, panes: mapPanes(view, (turns, id) => (id === pane ? changeLast(turns, change) : turns)) }
 }
 
 function mapPanes(

@@ -80,7 +80,18 @@ const api = serve({
     const attention = { dense: densePair, sparse: model.pair(request.reading, request.writing) }
     const { prompt, sample } = await promptOf(all, request, signal)
     const newTokens = sample ? sample.answer.length : request.newTokens
-    const talk = request.reads ? await begin(all, model, request.panes, prompt.length + newTokens) : goOn()
+    if (request.reads) {
+      for (const pane of conversation?.panes.values() ?? []) pane[Symbol.dispose]()
+      conversation = undefined
+      conversation = await begin(all, model, request.panes, prompt.length + newTokens, async (pane, id) => {
+        tell({ label: `Compiling ${id} attention` })
+        const statistics = await model.warmUp(pane, prompt, attention[id], signal)
+        if (statistics) report({ kind: 'reading', pane: id, statistics })
+      })
+    }
+    const talk = goOn(prompt.length + newTokens)
+    // All panes at once: where this turn is cancelled, the next one reads what it left.
+    for (const pane of talk.panes.values()) pane.append(prompt)
     const { software } = all.runtime
     const { statisticsEvery } = sizesFor(software, all.language.config.maxLength)
 
@@ -90,13 +101,9 @@ const api = serve({
     let checked = false
     const turns: Partial<Record<PaneId, PaneTurn>> = {}
     for (const [id, pane] of talk.panes) {
-      if (request.reads) {
-        tell({ label: `Compiling ${id} attention` })
-        await model.warmUp(pane, prompt, attention[id], signal)
-      }
       let written = 0
       tell({ label: `Reading ${prompt.length} tokens with ${id} attention` })
-      turns[id] = await pane.turn(prompt, {
+      turns[id] = await pane.turn([], {
         attention: attention[id],
         sampling: sample ? { temperature: 0, seed: 0 } : request.sampling,
         maxNewTokens: newTokens,
@@ -133,7 +140,7 @@ const api = serve({
       panes: turns,
       ...(compared && { agreement: compared }),
       ...(sample && { needle: { ...describe(sample), found } }),
-      room: Math.min(...[...talk.panes.values()].map(({ room }) => room)),
+      room: roomOf(talk),
     }
   },
 })
@@ -156,11 +163,13 @@ async function promptOf(
   return { prompt: Array.from(sample.prompt), sample }
 }
 
+/** @param warmUp what a pane has to do before it is used */
 async function begin(
   { runtime, language }: Opened,
   model: LanguageSession,
   ids: readonly PaneId[],
   needed: number,
+  warmUp: (pane: Pane, id: PaneId) => Promise<void>,
 ): Promise<NonNullable<typeof conversation>> {
   const { maxLength } = language.config
   if (needed > maxLength) {
@@ -170,27 +179,38 @@ async function begin(
       where: 'length',
     })
   }
-  for (const pane of conversation?.panes.values() ?? []) pane[Symbol.dispose]()
-  conversation = undefined
   const capacity = Math.min(maxLength, needed + sizesFor(runtime.software, maxLength).spare)
   const panes = new Map<PaneId, Pane>()
   try {
     for (const id of ['dense', 'sparse'] as const) if (ids.includes(id)) panes.set(id, await model.createPane(capacity))
+    for (const [id, pane] of panes) await warmUp(pane, id)
   } catch (error) {
     for (const pane of panes.values()) pane[Symbol.dispose]()
     throw error
   }
-  conversation = { panes, same: true }
-  return conversation
+  return { panes, same: true }
 }
 
-function goOn(): NonNullable<typeof conversation> {
-  if (conversation) return conversation
-  throw new SparseAttentionError('INVALID_ARGUMENT', {
-    message: 'There is no conversation that could go on.',
-    fix: 'Read the document again.',
-    where: 'reads',
+/** @param needed tokens that are read and written */
+function goOn(needed: number): NonNullable<typeof conversation> {
+  if (!conversation) {
+    throw new SparseAttentionError('INVALID_ARGUMENT', {
+      message: 'There is no conversation that could go on.',
+      fix: 'Read the document again.',
+      where: 'reads',
+    })
+  }
+  const room = roomOf(conversation)
+  if (needed <= room) return conversation
+  throw new SparseAttentionError('LIMIT_EXCEEDED', {
+    message: `This turn has ${needed} tokens, and ${room} more fit.`,
+    fix: 'Write fewer tokens, or read the document again.',
+    where: 'newTokens',
   })
+}
+
+function roomOf({ panes }: NonNullable<typeof conversation>): number {
+  return Math.min(...[...panes.values()].map(({ room }) => room))
 }
 
 function describe({ lines, question, answerText, prompt }: TaskSample) {

@@ -45,7 +45,8 @@ export function OptionFields({ specs, usual, chosen, onChange, disabled = false 
             {...common}
             key={name}
             value={typeof value === 'object' ? '' : value}
-            onChange={(next) => set(name, typeof next === 'number' ? next : undefined)}
+            // While a number is typed ('0.') it is a text, and not a reason to go back to the usual one.
+            onChange={(next) => typeof next === 'number' && set(name, next)}
             clampBehavior="blur"
             allowDecimal={!(spec.type === 'number' && spec.integer === true)}
             step={stepOf(spec)}
