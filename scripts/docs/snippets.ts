@@ -23,7 +23,8 @@ export interface Snippet {
   readonly code: string
 }
 
-const fence = /^(?:<!-- (given\n[\s\S]*?|continues )-->\n+)?```(ts|tsx|typescript|js|jsx|javascript)\b[^\n]*\n([\s\S]*?)^```$/gm
+const fence =
+  /^(?:<!-- (given\n[\s\S]*?|continues )-->\n+)?```(ts|tsx|typescript|js|jsx|javascript)\b[^\n]*\n([\s\S]*?)^```$/gm
 
 /** The snippets of a document. Where one continues another, its lines follow those. */
 export function snippetsOf(document: string, text: string): Snippet[] {
@@ -50,7 +51,12 @@ export function documents(): string[] {
       return entry.name.endsWith('.md') ? [path] : []
     })
   const readmes = readdirSync(join(root, 'packages')).map((name) => join('packages', name, 'README.md'))
-  return ['README.md', 'CONTRIBUTING.md', ...markdown('docs'), ...readmes.filter((path) => ts.sys.fileExists(join(root, path)))]
+  return [
+    'README.md',
+    'CONTRIBUTING.md',
+    ...markdown('docs'),
+    ...readmes.filter((path) => ts.sys.fileExists(join(root, path))),
+  ]
 }
 
 /**

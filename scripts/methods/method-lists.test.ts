@@ -9,6 +9,8 @@ import {
   methodFolders,
   methodPackages,
   methodsModule,
+  primitivesOf,
+  withFacts,
   withMethodTable,
 } from './method-lists.js'
 
@@ -49,9 +51,24 @@ test('the table in the README is what the methods say of themselves', async () =
   const { methods: kernels } = await import('@sparse-attention/kernels')
   const packages = await Promise.all(methodPackages.map(methodsOf))
   await expectTable(join(root, 'README.md'), [...kernels, ...packages.flat()], 'docs/methods')
+  await expectTable(join(root, 'docs/methods/index.md'), [...kernels, ...packages.flat()], '.')
 })
 
 test.each(methodPackages)('so is the table in the README of %s', async (name) => {
   const docs = 'https://github.com/sparse-attention/sparse-attention/blob/main/docs/methods'
   await expectTable(join(root, 'packages', name, 'README.md'), await methodsOf(name), docs)
+})
+
+test.each(methodPackages)('the page of each method of %s ends with what the method says of itself', async (name) => {
+  for (const method of await methodsOf(name)) {
+    const { id } = method.definition
+    const path = join(root, 'docs/methods', `${id}.md`)
+    await expect(withFacts(readFileSync(path, 'utf8'), method, primitivesOf(name, id))).toMatchFileSnapshot(path)
+  }
+})
+
+test('so does the page of dense', async () => {
+  const { dense } = await import('@sparse-attention/kernels')
+  const path = join(root, 'docs/methods/dense.md')
+  await expect(withFacts(readFileSync(path, 'utf8'), dense as MethodFactory, [])).toMatchFileSnapshot(path)
 })

@@ -1,6 +1,6 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { MethodFactory } from '@sparse-attention/core'
+import type { MethodFactory, OptionSpec } from '@sparse-attention/core'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -72,4 +72,107 @@ export function withMethodTable(readme: string, methods: readonly MethodFactory[
   if (before === undefined || after === undefined)
     throw new Error('a README has lost the markers of its table of methods')
   return `${before}${start}\n${table}\n\n${end}${after}`
+}
+
+/** Charts that show a phase's methods beside dense attention, relative to `docs/methods`. */
+const charts: Readonly<Record<string, readonly [picture: string, text: string, page: string]>> = {
+  prefill: [
+    '../benchmarks/2026-11-22-h100/speed-against-length.svg',
+    'Speed of each method for prompts against length',
+    '../benchmarks/README.md',
+  ],
+  decode: [
+    '../benchmarks/2026-11-22-h100/decode-against-length.svg',
+    'Time of a step of each method for decoding against the length of the past',
+    '../benchmarks/decode.md',
+  ],
+  diffusion: [
+    '../benchmarks/2026-11-22-h100-video/quality-against-density.svg',
+    'Closeness to the dense video against density, of each method for video',
+    '../benchmarks/video.md',
+  ],
+  vision: [
+    '../benchmarks/2026-11-22-h100/butterfly-routes.webp',
+    'Regions of a photo and those that they attend to, and the mass that k regions cover',
+    '../benchmarks/vision.md',
+  ],
+}
+
+const listed = (values: readonly (string | number)[]): string => values.map((value) => `\`${value}\``).join(', ')
+
+function rangeOf(spec: OptionSpec): string {
+  if (spec.type === 'choice') return listed(spec.choices)
+  const whole =
+    spec.type === 'number'
+      ? spec.integer === true
+        ? 'integer'
+        : 'number'
+      : `number, or a table [layer][${spec.type.slice('per-'.length)}]`
+  const { min, max } = spec
+  if (min === undefined && max === undefined) return whole
+  if (max === undefined) return `${whole}, at least ${min}`
+  return min === undefined ? `${whole}, at most ${max}` : `${whole}, ${min} to ${max}`
+}
+
+const optionsText = (options: object): string => {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined)
+  return entries.length === 0 ? 'the defaults' : entries.map(([name, value]) => `\`${name}: ${value}\``).join(', ')
+}
+
+/** Primitives that a method's folder takes from the kernels, by the names under which `docs/primitives.md` tells their cost. */
+export function primitivesOf(name: string, id: string): string[] {
+  const folder = join(root, 'packages', name, 'src', id)
+  const source = readdirSync(folder)
+    .filter((file) => file.endsWith('.ts') && !file.includes('.test.') && file !== 'reference.ts')
+    .map((file) => readFileSync(join(folder, file), 'utf8'))
+    .join('\n')
+  const described = readFileSync(join(root, 'docs/primitives.md'), 'utf8')
+  const imported = [...source.matchAll(/import \{([^}]*)\} from '@sparse-attention\/kernels'/g)].flatMap(([, list]) =>
+    list!.split(',').map((part) => part.trim()),
+  )
+  return [...new Set(imported)].filter((primitive) => described.includes(`\`${primitive}\``)).sort()
+}
+
+/** A method's page with what the method says of itself between two markers at its end. */
+export function withFacts(page: string, { definition }: MethodFactory, primitives: readonly string[]): string {
+  const { phase, options, capabilities: takes, neutral } = definition
+  const { causal, queryLength, dtypes, headDim, pages, state, grid = 'none', selfAttention } = takes
+  const queries = { one: 'one at a time', many: 'more than one', any: 'any number' }[queryLength]
+  const rows: [string, string][] = [
+    ['Phase', phase],
+    ['Causal', causal.length === 2 ? 'causal and not' : causal[0] ? 'only causal' : 'only not causal'],
+    ['Queries', queries],
+    ['dtypes', listed(dtypes)],
+    ['head_dim', `multiples of ${headDim.multipleOf}, up to ${headDim.max}`],
+    ['Keys in pages', pages ? 'yes' : 'no'],
+    ['State from call to call', state ? 'yes' : 'no'],
+    ['Grid', { none: 'not looked at', optional: 'taken where given', required: 'needed' }[grid]],
+    ['Queries and keys of the same tokens', selfAttention ? 'needed' : 'not needed'],
+    ['Equals dense attention with', optionsText(neutral)],
+    ...[4096, 16384, 65536].map((length): [string, string] => [
+      `\`scaled(${length})\``,
+      optionsText(definition.scaled(length)),
+    ]),
+  ]
+  const specs = Object.entries<OptionSpec>(options).map(
+    ([name, spec]) => `| \`${name}\` | ${spec.default} | ${rangeOf(spec)} | ${spec.description} |`,
+  )
+  const costs =
+    primitives.length === 0 ? [] : [`Made of ${listed(primitives)}: [what each costs](../primitives.md).`, '']
+  const chart = charts[phase]
+  const figure = chart ? [`![${chart[1]}](${chart[0]})`, '', `*${chart[1]}. [All figures](${chart[2]}).*`, ''] : []
+  const [start, end] = ['<!-- facts: written by `pnpm methods` -->\n', '<!-- /facts -->\n']
+  const text = page.split(start)[0]!.trimEnd()
+  const facts = [
+    '## As the code has it',
+    '',
+    '| | |',
+    '|---|---|',
+    ...rows.map(([what, value]) => `| ${what} | ${value} |`),
+    '',
+    ...(specs.length === 0 ? [] : ['| Option | Default | Takes | |', '|---|---|---|---|', ...specs, '']),
+    ...costs,
+    ...figure,
+  ]
+  return `${text}\n\n${start}\n${facts.join('\n')}\n${end}`
 }

@@ -16,7 +16,7 @@ export function sources(core: string): { find: RegExp; replacement: string }[] {
   ]
 }
 
-export const tests = (ending: string): string => `{kernels,packages/*}/src/**/*${ending}`
+export const tests = (ending: string): string => `{kernels/src,packages/*/src,docs/examples}/**/*${ending}`
 
 /** Tests in Node: what the projects that run there have in common. */
 export function inNode(name: string, include: readonly string[]): TestProjectInlineConfiguration {
