@@ -8,7 +8,11 @@ import { expect, inject } from 'vitest'
 import { apps } from './shell/apps.js'
 import { test } from './test/page.js'
 
-const built = apps.filter(({ id }) => existsSync(join(import.meta.dirname, id, 'index.html')))
+/** Those that the global set-up builds. */
+const only = process.env.SPARSE_ATTENTION_APPS?.split(',')
+const built = apps.filter(
+  ({ id }) => (only?.includes(id) ?? true) && existsSync(join(import.meta.dirname, id, 'index.html')),
+)
 const heading = (page: Page) => page.getByRole('heading', { level: 1 }).waitFor()
 
 /** The site in a folder of a host, as beside its documentation. Outside of the folder there is nothing. */

@@ -1,6 +1,6 @@
 import { Button, NativeSelect, NumberInput } from '@mantine/core'
 import type { ImageClassifierConfig } from '@sparse-attention/models'
-import type { ReactElement } from 'react'
+import { type ReactElement, useState } from 'react'
 import type { RoutingSettings } from './photo-classifier.js'
 import classes from './vision.module.css'
 
@@ -22,21 +22,13 @@ export function RoutingOptions({ config, settings, trained, disabled, onChange }
       <div className={classes.fields}>
         {config.stages.map(({ routing, grid }, stage) => {
           if (!routing) return null
-          const regions = routing.regions ** 2
           return (
-            <NumberInput
+            <RegionCount
               key={grid.join('×')}
               label={`k, stage ${stage + 1}`}
-              description={`of ${regions}; trained: ${routing.topK}`}
-              min={1}
-              max={regions}
-              clampBehavior="strict"
-              allowDecimal={false}
+              routing={routing}
               value={settings.topK[stage]!}
-              onChange={(value) => {
-                const k = Number(value)
-                if (k >= 1) onChange({ ...settings, topK: settings.topK.with(stage, k) })
-              }}
+              onChange={(k) => onChange({ ...settings, topK: settings.topK.with(stage, k) })}
             />
           )
         })}
@@ -59,5 +51,35 @@ export function RoutingOptions({ config, settings, trained, disabled, onChange }
         </Button>
       )}
     </fieldset>
+  )
+}
+
+interface RegionCountProps {
+  readonly label: string
+  readonly routing: { readonly regions: number; readonly topK: number }
+  readonly value: number
+  readonly onChange: (k: number) => void
+}
+
+function RegionCount({ label, routing, value, onChange }: RegionCountProps): ReactElement {
+  // What is no number while somebody types: an empty field.
+  const [typed, setTyped] = useState<string>()
+  const most = routing.regions ** 2
+  return (
+    <NumberInput
+      label={label}
+      description={`of ${most}; trained: ${routing.topK}`}
+      min={1}
+      max={most}
+      clampBehavior="strict"
+      allowDecimal={false}
+      value={typed ?? value}
+      onChange={(entered) => {
+        const k = Number(entered)
+        setTyped(k >= 1 ? undefined : String(entered))
+        if (k >= 1) onChange(k)
+      }}
+      onBlur={() => setTyped(undefined)}
+    />
   )
 }

@@ -194,7 +194,10 @@ test('a lost device, cancelling, another k, the camera with and without permissi
   await page.getByTestId('job-cancelled').waitFor()
   expect(await page.getByTestId('results').count()).toBe(0)
 
-  for (const stage of [1, 2, 3]) await page.getByLabel(`k, stage ${stage}`).fill('25')
+  for (const stage of [1, 2, 3]) {
+    await page.getByLabel(`k, stage ${stage}`).focus()
+    for (const key of ['End', 'Backspace', '2', '5']) await page.keyboard.press(key)
+  }
   await page.getByRole('button', { name: 'Classify' }).click()
   await results(page, 'sunflower')
   await done(page)
