@@ -105,6 +105,7 @@ describe('bench', () => {
     const [dense, two, three, windows] = report.results
     for (const result of report.results) expect(result).toMatchObject({ length: 64, status: 'timed' })
     expect([dense, two, three].map((result) => result!.density)).toEqual([1, 2 / 16, 3 / 16])
+    expect(dense!.memory!.gathered).toBe(0)
     // Two and three of 16 regions of 4 tokens for each region: keys and values of f32, two heads of 16.
     expect([two, three].map((result) => result!.memory!.gathered)).toEqual([2, 3].map((k) => 2 * k * 64 * 2 * 16 * 4))
     // One copy of q, k, v and the output, in the order of the regions.
