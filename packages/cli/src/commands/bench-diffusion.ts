@@ -33,6 +33,9 @@ interface BenchDiffusionOptions {
   readonly json?: boolean
 }
 
+/** Of all heads of a long video at once, copies in another order take gigabytes. */
+const scratchBudgetBytes = 16 * 2 ** 30
+
 const usualCases = [
   'lite-attention',
   'lite-attention:threshold=-4',
@@ -71,7 +74,7 @@ async function benchDiffusion(options: BenchDiffusionOptions, out: Output, comma
   const known = { known: videoMethods(), where: 'in a video model' }
   for (const each of cases) await parseMethodCase(each, 32768, known) // found wrong now, not after the first shape
   const folder = await ResultFolder.open(options.out, 'diffusion')
-  using runtime = await createRuntime({ onNotice: out.log })
+  using runtime = await createRuntime({ onNotice: out.log, scratchBudgetBytes })
   using timer = await GpuTimer.for(runtime)
   const { shape: names = runtime.software ? ['tiny'] : ['wan-480p', 'hunyuan-720p'] } = options
   const samples = options.samples ?? (runtime.software ? 1 : 3)

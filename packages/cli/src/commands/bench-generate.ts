@@ -104,7 +104,15 @@ async function benchGenerate(options: BenchGenerateOptions, out: Output, command
     ...found,
     seconds: (performance.now() - start) / 1000,
   })
+  out.log(`loaded after ${((performance.now() - start) / 1000).toFixed(0)} s`)
   const bar = out.progress(qualitySteps({ methods, samples: passages + needles - 1 }))
+  let last = performance.now()
+  const onStep = (label: string) => {
+    const now = performance.now()
+    out.log(`${label}: ${((now - last) / 1000).toFixed(1)} s`)
+    last = now
+    bar.step(label)
+  }
   try {
     using meter = await DecodeMeter.create({
       loaded,
@@ -114,7 +122,7 @@ async function benchGenerate(options: BenchGenerateOptions, out: Output, command
       length,
       tokens,
       signal,
-      onStep: bar.step,
+      onStep,
     })
     const found = await measureGeneration({
       ...{ meter, passages, needles, seed },

@@ -58,9 +58,12 @@ export async function measureGeneration(plan: GenerationPlan): Promise<Generatio
     if (i < plan.needles) {
       for (const [m, right] of (await meter.needle(seed + i)).entries()) if (right) correct[m]!++
       needles++
+      await onResults(found())
     }
-    if (i < plan.passages) texts.push(await meter.text(seed + i))
-    await onResults(found())
+    if (i < plan.passages) {
+      texts.push(await meter.text(seed + i))
+      await onResults(found())
+    }
   }
   return found()
 }
