@@ -230,12 +230,13 @@ export class ReplacedAttention {
   }
 
   /**
-   * Submits an attention without a cache, and looks at nothing: errors of the GPU are not waited for.
+   * Submits an attention without a cache, and waits for nothing.
    *
    * @param buffer gets the output
+   * @returns what rejects where the GPU refuses the work: to be awaited with what the work gives
    * @throws as `run`
    */
-  async submitInto(call: AttentionCall, buffer: GPUBuffer): Promise<void> {
+  async submitInto(call: AttentionCall, buffer: GPUBuffer): Promise<{ readonly checks: readonly Promise<void>[] }> {
     const { device } = this.runtime
     const shape = callShape(this.cut, call)
     const { chosen, attention } = await this.#choose(call, shape)
@@ -244,13 +245,16 @@ export class ReplacedAttention {
       const { q, k, v, out, lse, inward, outward } = await this.#arrange(call, shape, buffer, memory)
       const { context, state } = this.#told(call, chosen, attention)
       const { parts } = attention.encodeParts({ q, k, v, out, lse, context, ...(state && { state }) })
-      for (const [index, part] of parts.entries()) {
-        const encoder = device.createCommandEncoder({ label: this.node.name })
-        if (index === 0 && inward.length > 0) recordDispatches(device, encoder, inward)
-        part(encoder)
-        if (index === parts.length - 1 && outward.length > 0) recordDispatches(device, encoder, outward)
-        device.queue.submit([encoder.finish()])
-      }
+      const submitted = parts.map((part, index) =>
+        guarded(this.runtime, () => {
+          const encoder = device.createCommandEncoder({ label: this.node.name })
+          if (index === 0 && inward.length > 0) recordDispatches(device, encoder, inward)
+          part(encoder)
+          if (index === parts.length - 1 && outward.length > 0) recordDispatches(device, encoder, outward)
+          device.queue.submit([encoder.finish()])
+        }),
+      )
+      return { checks: submitted.map(({ check }) => check) }
     } finally {
       memory.end()
     }
