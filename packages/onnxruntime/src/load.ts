@@ -325,7 +325,11 @@ class Loader {
     if (!captureSampling) return { reason: 'captureSampling is not set' }
     if (this.engine.provider !== 'webgpu') return { reason: 'the pieces run on the CPU' }
     if (cache) return { reason: 'the model is loaded for a cache' }
-    const passes = new CapturedPasses(this.engine, { graph: this.graph, cut: this.cut }, this.#replaced())
+    const passes = new CapturedPasses(
+      this.engine,
+      { graph: this.graph, cut: this.cut, levels: this.levels },
+      this.#replaced(),
+    )
     return { passes, reason: passes.reason }
   }
 

@@ -51,7 +51,7 @@ export class Engine {
           executionProviders: [
             gpu ? { name: 'webgpu', device, ...(this.captures && { validationMode: 'disabled' }) } : 'wasm',
           ],
-          ...(this.captures && { enableGraphCapture: true }),
+          ...(this.captures && { enableGraphCapture: true, extra: withoutReshapes(this.options.extra) }),
           ...(gpu ? { preferredOutputLocation: Object.fromEntries(onGpu.map((name) => [name, 'gpu-buffer'])) } : {}),
         } as InferenceSession.SessionOptions),
       )
@@ -104,6 +104,15 @@ export class Engine {
     lastCall.set(this.ort.InferenceSession, settled)
     return result
   }
+}
+
+/**
+ * A product and a sum that are joined give a matrix, which is then reshaped; where that is an output of the session it is a copy, and those
+ * are not recorded (version 1.30).
+ */
+function withoutReshapes(extra: SessionOptions['extra'] = {}): Record<string, unknown> {
+  const { optimization = {} } = extra as { optimization?: object }
+  return { ...extra, optimization: { disable_specified_optimizers: 'MatMulAddFusion', ...optimization } }
 }
 
 const lastCall = new WeakMap<object, Promise<void>>()

@@ -1,19 +1,21 @@
-import type { AttentionContext } from '@sparse-attention/core'
+import { type AttentionContext, halvesToFloats, relativeError } from '@sparse-attention/core'
 import type { Tensor as OrtTensor } from 'onnxruntime-web'
 import type { BufferPool } from '../buffer-pool.js'
 import { bufferOf, type CapturedPiece, CapturedPieces } from '../captured-step/captured-pieces.js'
 import type { Cut, CutAttention } from '../cut.js'
 import type { Graph } from '../graph.js'
 import type { HostFacts } from '../host-check.js'
+import type { LoadedLevel } from '../load.js'
 import type { ModelState } from '../model-state.js'
 import { DataType, elemTypeOf, makeValueInfo } from '../onnx.js'
 import type { Engine } from '../ort.js'
 import type { AttentionCall, AttentionMethod, ReplacedAttention } from '../replaced-attention.js'
 
-/** A model, cut, before its shapes are known. */
+/** A model, cut and loaded, before its shapes are known. */
 export interface CapturableGraph {
   readonly graph: Graph
   readonly cut: Cut
+  readonly levels: readonly LoadedLevel[]
 }
 
 /** One pass through a model with the shapes that were recorded. */
@@ -30,8 +32,13 @@ export interface PassCall {
 }
 
 interface PassLevel {
-  readonly name: string
+  /** As it is without recording. */
+  readonly loaded: LoadedLevel
   readonly piece: CapturedPiece | undefined
+  /** Values of the piece that are needed. */
+  readonly outputs: readonly string[]
+  /** false: what is recorded of the piece comes out different, so it is run as without. */
+  recorded: boolean
   readonly attentions: readonly ReplacedAttention[]
 }
 
@@ -44,6 +51,8 @@ export class CapturedPass {
   readonly #pieces: CapturedPieces
   /** What the inputs hold. */
   readonly #fed = new Map<string, OrtTensor>()
+  /** Of the pass that was submitted last. */
+  readonly #checks: Promise<void>[] = []
 
   private constructor(
     private readonly engine: Engine,
@@ -61,7 +70,7 @@ export class CapturedPass {
    */
   static async create(
     engine: Engine,
-    { graph, cut }: CapturableGraph,
+    { graph, cut, levels }: CapturableGraph,
     attentions: ReadonlyMap<number, ReplacedAttention>,
     call: PassCall,
     output: string,
@@ -82,10 +91,11 @@ export class CapturedPass {
       for (const [index, { piece, attentions: cuts }] of cut.levels.entries()) {
         signal?.throwIfAborted()
         const name = `captured piece ${index + 1} of ${cut.levels.length}`
-        const used = piece && { ...piece, outputs: piece.outputs.filter((x) => cut.lastUse.has(x) || x === output) }
-        const needed = used && used.outputs.length > 0
+        const outputs = piece?.outputs.filter((value) => cut.lastUse.has(value) || value === output) ?? []
+        const loaded = levels[index]!
         const ours = cuts.map(({ found }) => attentions.get(found.node.layer)!)
-        pass.#levels.push({ name, piece: needed ? await pieces.load(used, name) : undefined, attentions: ours })
+        const captured = piece && outputs.length > 0 ? await pieces.load({ ...piece, outputs }, name) : undefined
+        pass.#levels.push({ loaded, piece: captured, outputs, recorded: true, attentions: ours })
         for (const attention of ours) {
           const told = { ...pass.#tensorsOf(attention.cut), facts, pastLength: 0, cache: undefined, pool }
           const { dtype, dims } = attention.output(told)
@@ -103,27 +113,99 @@ export class CapturedPass {
   }
 
   /** Hands a pass to the GPU. Nothing is waited for; what the output holds is read with `read`. */
-  async submit({ feeds, facts, context, method, state, pool, signal }: PassCall): Promise<void> {
-    this.#feed(feeds)
-    for (const { piece, attentions } of this.#levels) {
-      signal?.throwIfAborted()
-      if (piece) await this.#pieces.replay(piece)
-      for (const attention of attentions) {
-        const call: AttentionCall = {
-          ...this.#tensorsOf(attention.cut),
-          ...{ facts, pastLength: 0, cache: undefined, method, context, state, pool, signal, onAttention: undefined },
-        }
-        await attention.submitInto(call, bufferOf(this.#pieces.tensors.get(attention.cut.output)!))
-      }
+  async submit(call: PassCall): Promise<void> {
+    this.#checks.length = 0
+    this.#feed(call.feeds)
+    for (const level of this.#levels) {
+      call.signal?.throwIfAborted()
+      await this.#runPiece(level)
+      await this.#attend(level, call)
     }
   }
 
-  /** The output of the last pass, and its dims. */
+  async #attend({ attentions }: PassLevel, { feeds: _, ...told }: PassCall): Promise<void> {
+    for (const attention of attentions) {
+      const call: AttentionCall = {
+        ...this.#tensorsOf(attention.cut),
+        ...{ ...told, pastLength: 0, cache: undefined, onAttention: undefined },
+      }
+      const output = bufferOf(this.#pieces.tensors.get(attention.cut.output)!)
+      this.#checks.push(...(await attention.submitInto(call, output)).checks)
+    }
+  }
+
+  /**
+   * Runs a pass in which each piece is computed both ways, from the same values, which are others than those that were there when it
+   * was recorded. Pieces that come out different are run as without from here on.
+   *
+   * @returns names of those
+   */
+  async check(call: PassCall, tolerance: number): Promise<string[]> {
+    const { runtime } = this.engine
+    this.#feed(call.feeds)
+    for (const level of this.#levels) {
+      call.signal?.throwIfAborted()
+      if (level.piece) {
+        await this.#pieces.replay(level.piece)
+        const found = new Map<string, ArrayBuffer>()
+        for (const name of level.outputs) {
+          const buffer = bufferOf(this.#pieces.tensors.get(name)!)
+          found.set(name, await runtime.readBytes({ buffer, offsetBytes: 0, sizeBytes: this.#sizeOf(name) }))
+        }
+        await this.#runWithout(level)
+        for (const [name, bytes] of found) {
+          const buffer = bufferOf(this.#pieces.tensors.get(name)!)
+          const expected = await runtime.readBytes({ buffer, offsetBytes: 0, sizeBytes: this.#sizeOf(name) })
+          const floats = (data: ArrayBuffer) =>
+            this.#pieces.tensors.get(name)!.type === 'float16'
+              ? halvesToFloats(new Uint16Array(data))
+              : new Float32Array(data)
+          if (relativeError(floats(bytes), floats(expected)) > tolerance) level.recorded = false
+        }
+      }
+      await this.#attend(level, call)
+    }
+    return this.#levels.flatMap(({ recorded, loaded }) => (recorded ? [] : loaded.name))
+  }
+
+  #sizeOf(name: string): number {
+    const { dims, type } = this.#pieces.tensors.get(name)!
+    const sizeBytes = dims.reduce((product, dim) => product * dim, type === 'float16' ? 2 : 4)
+    return Math.ceil(sizeBytes / 4) * 4
+  }
+
+  async #runPiece(level: PassLevel): Promise<void> {
+    if (!level.piece) return
+    if (level.recorded) await this.#pieces.replay(level.piece)
+    else await this.#runWithout(level)
+  }
+
+  /** Runs a piece as it is without recording, and brings what it gives to where it is kept. */
+  async #runWithout({ loaded, outputs }: PassLevel): Promise<void> {
+    const { device } = this.engine.runtime
+    const { tensors } = this.#pieces
+    const feeds = Object.fromEntries(loaded.inputs.map((name) => [name, tensors.get(name)!]))
+    const results = await this.engine.run(loaded.session!, feeds, outputs, loaded.name)
+    const encoder = device.createCommandEncoder({ label: loaded.name })
+    for (const [name, tensor] of Object.entries(results)) {
+      const kept = bufferOf(tensors.get(name)!)
+      if (tensor.location === 'gpu-buffer') encoder.copyBufferToBuffer(bufferOf(tensor), 0, kept, 0, this.#sizeOf(name))
+      else {
+        const data = tensor.data as unknown as ArrayBufferView<ArrayBuffer>
+        device.queue.writeBuffer(kept, 0, data.buffer, data.byteOffset, data.byteLength)
+      }
+    }
+    device.queue.submit([encoder.finish()])
+    for (const tensor of Object.values(results)) tensor.dispose()
+  }
+
+  /** The output of the last pass, and its dims. @throws what the GPU refused of that pass */
   async read(): Promise<{ readonly values: Float32Array<ArrayBuffer>; readonly dims: readonly number[] }> {
     const tensor = this.#pieces.tensors.get(this.output)!
     const { dims } = tensor
     const sizeBytes = dims.reduce((product, dim) => product * dim, 4)
     const bytes = await this.engine.runtime.readBytes({ buffer: bufferOf(tensor), offsetBytes: 0, sizeBytes })
+    await Promise.all(this.#checks)
     return { values: new Float32Array(bytes), dims }
   }
 
