@@ -34,10 +34,10 @@ export function RoutingOptions({ config, settings, trained, disabled, onChange }
         })}
         <NativeSelect
           label="Heads"
-          description="route"
+          description="route; trained: together"
           data={[
-            { value: 'shared', label: 'together, as trained' },
-            { value: 'per-head', label: 'each for itself' },
+            { value: 'shared', label: 'together' },
+            { value: 'per-head', label: 'separately' },
           ]}
           value={settings.routing}
           onChange={(event) =>

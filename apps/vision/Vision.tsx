@@ -116,7 +116,7 @@ export function Vision(): ReactElement {
 
   return (
     <>
-      <Text className={shell.lead}>
+      <Text className={shell.lead} mb="md">
         kestrel-3m, an image classifier of 3.5 MB, names what is in a photo. Its attention is routed: each of 25 regions
         attends only to the k regions whose mean keys match its mean query best. Choose a photo, then a region.
       </Text>
