@@ -12,15 +12,12 @@ export interface Prompt {
 /** Dense where a prompt is too short to gain anything, sparse from there on. */
 export async function attendToPrompt(runtime: Runtime, { q, k, v }: Prompt, sparseFrom = 4096) {
   const [, queryHeads, length, headDim] = q.shape as [number, number, number, number]
+  const config = { queryHeads, kvHeads: k.shape[1]!, headDim, dtype: q.dtype, causal: true }
   // `scaled` gives options that keep a density of 0.2 to 0.5 at this length.
-  const method = length < sparseFrom ? dense() : xattention(xattention.definition.scaled(length))
-  using attention = await runtime.use(method, {
-    queryHeads,
-    kvHeads: k.shape[1]!,
-    headDim,
-    dtype: q.dtype,
-    causal: true,
-  })
+  using attention =
+    length < sparseFrom
+      ? await runtime.use(dense(), config)
+      : await runtime.use(xattention(xattention.definition.scaled(length)), config)
   const { out, lse, plan } = await attention.run({ q, k, v })
   const { density } = await plan.stats()
   return { out, lse, density }
