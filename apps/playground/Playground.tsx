@@ -15,7 +15,7 @@ import type { CompareResult, Opened } from './requests.js'
 import { type Chosen, parseGrid, requestOf, type Setup, usualSetup } from './setup.js'
 import type { Api } from './worker.js'
 
-export const client = connect<Api>(() => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' }))
+const client = connect<Api>(() => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' }))
 
 /** How long nothing changes before what is shown is computed again. */
 const settledMs = 400

@@ -1,26 +1,10 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import { attentionInputOf, type BenchReport, encodeSafetensors, makeInput } from '@sparse-attention/compare'
 import type { Page } from 'playwright-core'
-import { expect, vi } from 'vitest'
+import { expect } from 'vitest'
 import { parseDocumented } from '../../packages/cli/test/documented-schemas.js'
 import { expectAccessible, saveScreenshot, test, withoutWebGpu } from '../test/page.js'
-
-/** Rows that the page's own code prints, run here on the packages. */
-async function runCode(code: string): Promise<Record<string, unknown>[]> {
-  const folder = await mkdtemp(join(tmpdir(), 'sparse-attention-code-'))
-  const table = vi.spyOn(console, 'table').mockImplementation(() => {})
-  try {
-    const file = join(folder, 'code.ts')
-    await writeFile(file, code)
-    await import(/* @vite-ignore */ file)
-    return table.mock.calls[0]![0] as Record<string, unknown>[]
-  } finally {
-    table.mockRestore()
-    await rm(folder, { recursive: true })
-  }
-}
+import { runCode } from './run-code.js'
 
 async function openPlayground(open: (path: string) => Promise<Page>, path = 'playground/'): Promise<Page> {
   const page = await open(path)
@@ -119,17 +103,13 @@ test('follows changes of an option; cancels and goes on; a lost device comes bac
   await page.getByRole('button', { name: 'Start again' }).click()
   await page.getByTestId('results').waitFor({ timeout: 60_000 })
 
-  const before = await percent(page, 'a', 'density')
-  await page.getByLabel('threshold').first().fill('1')
+  expect(await percent(page, 'b', 'density')).toBeLessThan(100)
+  await page.getByLabel('localWindow').fill('256')
   await page.waitForFunction(
-    (old) => {
-      const shown = document.querySelector('[data-testid="method-a"] [data-testid="density"]')!.textContent!
-      return Number.parseFloat(shown) !== old
-    },
-    before,
+    () => document.querySelector('[data-testid="method-b"] [data-testid="density"]')?.textContent?.startsWith('100'),
+    undefined,
     { timeout: 60_000 },
   )
-  expect(await percent(page, 'a', 'density')).toBe(100) // all of the mass: everything is kept
 
   await page.getByLabel('Keys').fill('4096')
   await page.getByRole('button', { name: 'Cancel' }).click({ timeout: 30_000 })
