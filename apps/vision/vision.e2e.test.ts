@@ -2,10 +2,13 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import sharp from 'sharp'
-import { expect } from 'vitest'
+import { expect, vi } from 'vitest'
 import { decodePictureFile } from '../../packages/cli/src/demo/vision/decode.js'
 import { expectAccessible, saveScreenshot, test, withoutWebGpu } from '../test/page.js'
 import { libraryRun } from './library-run.js'
+
+// The software adapter shares its cores with whatever else runs.
+vi.setConfig({ testTimeout: 240_000 })
 
 const photosFolder = join(import.meta.dirname, '../../packages/models/photos')
 
