@@ -111,10 +111,10 @@ test('follows changes of an option; cancels and goes on; a lost device comes bac
     { timeout: 60_000 },
   )
 
-  await page.getByLabel('Keys').fill('4096')
+  await page.getByRole('textbox', { name: 'Keys' }).fill('4096')
   await page.getByRole('button', { name: 'Cancel' }).click({ timeout: 30_000 })
   await page.getByTestId('job-cancelled').waitFor({ timeout: 30_000 })
-  await page.getByLabel('Keys').fill('256')
+  await page.getByRole('textbox', { name: 'Keys' }).fill('256')
   await page.getByRole('button', { name: 'Compare' }).click()
   await page.getByTestId('job-cancelled').waitFor({ state: 'detached' })
   await done(page)
