@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { create, toBinary } from '@bufbuild/protobuf'
 import { type Runtime, SparseAttentionError } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
@@ -17,6 +16,7 @@ import {
 } from 'onnx-buf'
 import { describe, expect, test } from 'vitest'
 import { int64, model, modelProto, node, type Parts, tensor, value } from '../test/build.js'
+import { readGraphFile } from '../test/read-export.js'
 import { tinyLlamaModel } from '../test/tiny-llama.js'
 import { writtenOut } from '../test/written-out.js'
 import { findAttentions } from './find-attentions.js'
@@ -147,7 +147,7 @@ describe('files that are no models', () => {
 
   test('an export with bytes changed at random is refused with a typed error, or is another valid model (seed 6)', async () => {
     const random = createRandom(6)
-    const whole = new Uint8Array(await readFile(new URL('../test/exports/bert-sdpa-script-17.onnx', import.meta.url)))
+    const whole = await readGraphFile('bert-sdpa-script-17')
     let refused = 0
     for (let i = 0; i < 100; i++) {
       const bytes = whole.slice()

@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import { SparseAttentionError } from '@sparse-attention/core'
 import { createRandom } from '@sparse-attention/testing'
 import { expect, test } from 'vitest'
+import { readGraphFile } from '../test/read-export.js'
 import { cutGraph } from './cut.js'
 import { findAttentions } from './find-attentions.js'
 import { readGraph } from './graph.js'
@@ -15,7 +15,7 @@ test.each([
   ['llama-cache-eager-dynamo-18', 8],
   ['gpt2-sdpa-dynamo-23', 9],
 ])('%s, rewired at random (seed %i)', async (name, seed) => {
-  const bytes = new Uint8Array(await readFile(new URL(`../test/exports/${name}.onnx`, import.meta.url)))
+  const bytes = await readGraphFile(name)
   const random = createRandom(seed)
   const seen = { refused: 0, kept: 0, replaced: 0 }
   for (let i = 0; i < 120; i++) {

@@ -1,14 +1,22 @@
 import { readdir, readFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { gunzip } from 'node:zlib'
 import type { Tensor } from 'onnxruntime-web'
 import type { Harness } from './harness.js'
 
 // Models exported from transformers with random weights: exports/README.md says how.
 const folder = new URL('exports/', import.meta.url)
+const ending = '.onnx.gz'
 
 /** Names of the exported models: architecture, attention, exporter and operator set. */
 export async function exportNames(): Promise<string[]> {
   const files = await readdir(folder)
-  return files.filter((file) => file.endsWith('.onnx')).map((file) => file.slice(0, -'.onnx'.length))
+  return files.filter((file) => file.endsWith(ending)).map((file) => file.slice(0, -ending.length))
+}
+
+/** The bytes of one of the models. */
+export async function readGraphFile(name: string): Promise<Uint8Array> {
+  return new Uint8Array(await promisify(gunzip)(await readFile(new URL(`${name}${ending}`, folder))))
 }
 
 export interface Export {
@@ -19,8 +27,7 @@ export interface Export {
 }
 
 export async function readExport({ ort }: Pick<Harness, 'ort'>, name: string): Promise<Export> {
-  const file = (ending: string) => readFile(new URL(`${name}.${ending}`, folder))
-  const [bytes, tensors] = await Promise.all([file('onnx'), file('safetensors')])
+  const [bytes, tensors] = await Promise.all([readGraphFile(name), readFile(new URL(`${name}.safetensors`, folder))])
   const headerSize = Number(tensors.readBigUInt64LE(0))
   const header = JSON.parse(tensors.toString('utf8', 8, 8 + headerSize)) as Record<string, Entry>
   const read: Record<'input' | 'output', Record<string, Tensor>> = { input: {}, output: {} }

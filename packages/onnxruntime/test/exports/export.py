@@ -4,11 +4,12 @@ Exports small transformers models with random weights, with the inputs they are 
     pip install torch==2.11.0 transformers==5.17.0 onnx==1.23.1 onnxscript onnxruntime safetensors
     python export.py <folder>
 
-Writes <name>.onnx and <name>.safetensors (`input.<name>`, `output.<name>`) for each architecture, attention implementation,
+Writes <name>.onnx.gz and <name>.safetensors (`input.<name>`, `output.<name>`) for each architecture, attention implementation,
 exporter and operator set, named `<architecture>-<attention>-<exporter>-<opset>`. Some combinations fail in the exporter
 (TorchScript knows no aten::diff) or in onnxruntime (RotaryEmbedding of operator set 23); they are reported and left out.
 """
 
+import gzip
 import os
 import sys
 
@@ -150,6 +151,9 @@ def export(folder, name, module, arguments, inputs, outputs, dynamic, exporter, 
         tensors = {f"input.{n}": np.ascontiguousarray(a.numpy()) for n, a in zip(inputs, arguments)}
         tensors |= {f"output.{n}": np.ascontiguousarray(e.numpy()) for n, e in zip(outputs, expected)}
         save_file(tensors, os.path.join(folder, f"{name}.safetensors"))
+        with open(path, "rb") as graph, open(f"{path}.gz", "wb") as packed:
+            packed.write(gzip.compress(graph.read(), mtime=0))
+        os.remove(path)
         print(f"{name}: onnxruntime differs by {error:.1e}", flush=True)
     except Exception as error:
         print(f"{name}: left out, {type(error).__name__}: {str(error)[:200]}", flush=True)
