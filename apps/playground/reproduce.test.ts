@@ -33,10 +33,8 @@ it('the code of a file reads it and measures what is in it', async () => {
 })
 
 it('the code says where tokens lie, and writes options as they are', () => {
-  const input = {
-    ...{ from: 'made-up', kind: 'patches', seed: 2, dtype: 'f32', causal: false, grid: [4, 4] },
-    ...shape,
-  } as const
+  const made = { from: 'made-up', kind: 'patches', seed: 2, dtype: 'f32', causal: false } as const
+  const input = { ...made, grid: [4, 4], ...shape }
   const table = [
     [0.5, 1],
     [0.25, 0.75],
