@@ -1,4 +1,4 @@
-import { type BenchReport, type BenchResult, type InputKind, type Times, tokensOf } from '@sparse-attention/compare'
+import { type BenchReport, type BenchResult, type Times, tokensOf } from '@sparse-attention/compare'
 import { nameAdapter } from '../adapter.js'
 import { formatOptions } from '../option-values.js'
 import { formatTable } from '../table.js'
