@@ -224,6 +224,8 @@ class PlanView implements Plan {
       const bytes = await this.runtime.readBytes({ ...slice, sizeBytes: 4 * elements[name]! })
       return [name, name === 'bitmap' ? new Uint32Array(bytes) : new Int32Array(bytes)] as const
     })
+    // All of them end before this does: a call that fails leaves no buffer behind.
+    await Promise.allSettled(read)
     return withArrays<HostPlan>(form, Object.fromEntries(await Promise.all(read)))
   }
 

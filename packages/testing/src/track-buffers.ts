@@ -3,6 +3,8 @@ export interface BufferTracker extends Disposable {
   /** Buffers created and not destroyed yet. */
   readonly live: number
   readonly liveBytes: number
+  /** Of the live ones. */
+  readonly labels: readonly string[]
   readonly created: number
   /** Calls of `mapAsync`: read-backs, and the uploads that map. */
   readonly maps: number
@@ -43,6 +45,9 @@ export function trackBuffers(device: GPUDevice): BufferTracker {
     },
     get liveBytes() {
       return [...live].reduce((sum, buffer) => sum + buffer.size, 0)
+    },
+    get labels() {
+      return [...live].map(({ label }) => label)
     },
     get created() {
       return created

@@ -89,7 +89,10 @@ async function allocationFails<Options extends MethodOptions>(context: PropertyC
     }
     attention?.dispose()
     emptyPools(runtime)
-    if (buffers.live > 0) throw new Error(`${what} left ${buffers.live} buffers of ${buffers.liveBytes} bytes`)
+    if (buffers.live > 0)
+      throw new Error(
+        `${what} left ${buffers.live} buffers of ${buffers.liveBytes} bytes: ${buffers.labels.join(', ')}`,
+      )
     if (!failed) throw new Error(`${what} was not asked for`)
   }
   for (let at = 1; at <= asked; at++) await check(at, 'thrown')
