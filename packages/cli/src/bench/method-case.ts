@@ -1,6 +1,6 @@
+import { findMethod } from '@sparse-attention/compare'
 import { type ConfiguredMethod, SparseAttentionError } from '@sparse-attention/core'
 import { parseOptions } from '../option-values.js'
-import { findMethod } from '../registry.js'
 
 /**
  * Reads `id` or `id:name=value,name=value`. A value `n/16` is that share of the length. Options that are not given are the method's

@@ -1,5 +1,4 @@
-import { type BenchReport, type BenchResult, type Times, tokensOf } from '@sparse-attention/compare'
-import { nameAdapter } from '../adapter.js'
+import { type BenchReport, type BenchResult, nameAdapter, type Times, tokensOf } from '@sparse-attention/compare'
 import { formatOptions } from '../option-values.js'
 import { formatTable } from '../table.js'
 import { formatMethod } from './format.js'

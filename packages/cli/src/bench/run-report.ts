@@ -1,5 +1,5 @@
+import { type AdapterReport, describeAdapter, nameAdapter } from '@sparse-attention/compare'
 import type { Runtime, Tier } from '@sparse-attention/core'
-import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { listVersions } from './markdown.js'
 import { benchVersions } from './versions.js'
 

@@ -1,4 +1,15 @@
-import { describeShape, formatShape, type ShapeReport, timeRuns, upload } from '@sparse-attention/compare'
+import {
+  type AdapterReport,
+  describeAdapter,
+  describeShape,
+  findMethod,
+  formatShape,
+  median,
+  nameAdapter,
+  type ShapeReport,
+  timeRuns,
+  upload,
+} from '@sparse-attention/compare'
 import {
   type AttentionTensors,
   floatsToHalves,
@@ -12,12 +23,9 @@ import {
 } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { Command, Option } from 'commander'
-import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { checkWritable } from '../files.js'
 import { parseOptions } from '../option-values.js'
-import { findMethod } from '../registry.js'
 import { type AttentionInput, type HostTensor, readAttentionInput, writeSafetensors } from '../safetensors/index.js'
-import { median } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'

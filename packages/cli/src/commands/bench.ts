@@ -2,6 +2,7 @@ import {
   type BenchReport,
   type BenchResult,
   type DenseAnswer,
+  describeAdapter,
   GpuTimer,
   type InputKind,
   inputKinds,
@@ -10,6 +11,7 @@ import {
   measureCeilings,
   measureMethod,
   measurePeer,
+  registry,
   samplesOf,
   tokensOf,
 } from '@sparse-attention/compare'
@@ -25,13 +27,11 @@ import {
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
 import { Command, Option } from 'commander'
-import { describeAdapter } from '../adapter.js'
 import { collect, parseMethodCase } from '../bench/method-case.js'
 import { formatMarkdown, formatReport } from '../bench/report.js'
 import { benchVersions, commandLine } from '../bench/versions.js'
 import { chooseMethods, configure } from '../compare/choose-methods.js'
 import { checkWritable, writeAtomically } from '../files.js'
-import { registry } from '../registry.js'
 import type { Output } from '../terminal.js'
 import { benchDecodeCommand } from './bench-decode.js'
 import { benchDiffusionCommand } from './bench-diffusion.js'

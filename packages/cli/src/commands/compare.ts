@@ -1,20 +1,22 @@
 import {
+  type AdapterReport,
+  describeAdapter,
   describeShape,
   formatShape,
   type MethodMeasurement,
   measureMethods,
+  median,
+  nameAdapter,
   type ShapeReport,
 } from '@sparse-attention/compare'
 import { type OptionValue, type Tier, tiers } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { Command, Option } from 'commander'
-import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { chooseMethods, configure } from '../compare/choose-methods.js'
 import { loadSharp, planPicture } from '../figures/plan-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import { formatOptions } from '../option-values.js'
 import { readAttentionInput } from '../safetensors/index.js'
-import { median } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks'
+import { type AdapterReport, describeAdapter, findMethod, mean, median, nameAdapter } from '@sparse-attention/compare'
 import { type ConfiguredMethod, type OptionValue, SparseAttentionError, type Tier } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
@@ -11,12 +12,9 @@ import {
 } from '@sparse-attention/models/node'
 import type { FinishReason, GenerateOptions, GenerationStatistics } from '@sparse-attention/onnxruntime'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { decodeMethods, prefillMethods } from '../demo/generation-methods.js'
 import { loadForGeneration } from '../demo/load-for-generation.js'
 import { formatOptions, parseOptions } from '../option-values.js'
-import { findMethod } from '../registry.js'
-import { mean, median } from '../statistics.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'
 

@@ -1,3 +1,11 @@
+import {
+  type AdapterReport,
+  describeAdapter,
+  findMethod,
+  median,
+  nameAdapter,
+  registry,
+} from '@sparse-attention/compare'
 import type { ConfiguredMethod, OptionValue, Tier } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
@@ -12,13 +20,10 @@ import {
 import { AttentionModel } from '@sparse-attention/onnxruntime'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
 import { Command, Option } from 'commander'
-import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { answered } from '../demo/answered.js'
 import { prefill } from '../demo/prefill.js'
 import { argmax } from '../demo/score.js'
 import { parseOptions } from '../option-values.js'
-import { findMethod, registry } from '../registry.js'
-import { median } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'

@@ -1,4 +1,5 @@
 import { basename, join } from 'node:path'
+import { type AdapterReport, describeAdapter, findMethod, mean, nameAdapter, registry } from '@sparse-attention/compare'
 import { type OptionValue, SparseAttentionError, type Tier } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import {
@@ -13,15 +14,12 @@ import {
 } from '@sparse-attention/models/node'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
 import { Command, Option } from 'commander'
-import { type AdapterReport, describeAdapter, nameAdapter } from '../adapter.js'
 import { type Classification, classify, classifySteps, methodFor } from '../demo/vision/classify.js'
 import { decodePictureFile } from '../demo/vision/decode.js'
 import { visionPicture } from '../figures/vision-picture.js'
 import { checkWritable, writeAtomically } from '../files.js'
 import { formatOptions, parseOptions } from '../option-values.js'
 import { versionsOf } from '../package-info.js'
-import { findMethod, registry } from '../registry.js'
-import { mean } from '../statistics.js'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
 

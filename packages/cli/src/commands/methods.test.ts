@@ -1,7 +1,7 @@
+import { findMethod, registry } from '@sparse-attention/compare'
 import { expect, it } from 'vitest'
 import { parseDocumented } from '../../test/documented-schemas.js'
 import { runCaptured } from '../../test/run-captured.js'
-import { findMethod, registry } from '../registry.js'
 import type { MethodsReport } from './methods.js'
 
 it('prints what each method says of itself', async () => {

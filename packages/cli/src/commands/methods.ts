@@ -1,6 +1,6 @@
+import { registry } from '@sparse-attention/compare'
 import type { OptionSpec } from '@sparse-attention/core'
 import { Command } from 'commander'
-import { registry } from '../registry.js'
 import type { Output } from '../terminal.js'
 
 /** What `methods --json` prints. */

@@ -1,3 +1,4 @@
+import { findMethod } from '@sparse-attention/compare'
 import {
   type ConfiguredMethod,
   type MethodFactory,
@@ -6,7 +7,6 @@ import {
 } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { parseOptions } from '../option-values.js'
-import { findMethod } from '../registry.js'
 
 /** A method to compare, with the options that were given for it. */
 export interface ChosenMethod {

@@ -1,9 +1,9 @@
 import { performance } from 'node:perf_hooks'
+import { mean, median } from '@sparse-attention/compare'
 import type { ConfiguredMethod } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { heldOutPassage, isCorrect, type LanguageModel, needle } from '@sparse-attention/models'
 import { type AttentionMethod, type ModelCache, nextToken } from '@sparse-attention/onnxruntime'
-import { mean, median } from '../statistics.js'
 import type { LoadedForGeneration } from './load-for-generation.js'
 
 /** What a method writes beside dense decoding, after one passage. */

@@ -1,5 +1,5 @@
+import { registry } from '@sparse-attention/compare'
 import { promptMethods, tokenMethods } from '@sparse-attention/onnxruntime'
-import { registry } from '../registry.js'
 
 /** Ids of methods that read a prompt. */
 export function prefillMethods(): readonly string[] {

@@ -1,6 +1,6 @@
+import { mean, median } from '@sparse-attention/compare'
 import type { OptionValue } from '@sparse-attention/core'
 import type { DecodeMeter, TextQuality } from '../../demo/decode-quality.js'
-import { mean, median } from '../../statistics.js'
 
 /** What is left of dense decoding with a method in its place, over passages and needles. */
 export interface GenerationResult {

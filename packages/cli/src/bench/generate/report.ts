@@ -1,4 +1,4 @@
-import { mean } from '../../statistics.js'
+import { mean } from '@sparse-attention/compare'
 import { formatTable } from '../../table.js'
 import { formatMethod, formatMs, formatNumber, formatShare } from '../format.js'
 import { markdownTable } from '../markdown.js'

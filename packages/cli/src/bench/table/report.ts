@@ -1,5 +1,5 @@
 import type { Ceilings, Timing } from '@sparse-attention/compare'
-import { type AdapterReport, nameAdapter } from '../../adapter.js'
+import { type AdapterReport, nameAdapter } from '@sparse-attention/compare'
 import { formatTable } from '../../table.js'
 import { listVersions } from '../markdown.js'
 import type { RowResult } from './measure-table.js'

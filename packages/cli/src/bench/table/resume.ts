@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
+import { nameAdapter } from '@sparse-attention/compare'
 import { SparseAttentionError } from '@sparse-attention/core'
-import { nameAdapter } from '../../adapter.js'
 import type { Chosen, RowResult } from './measure-table.js'
 import type { TableReport } from './report.js'
 import { rows as allRows } from './rows/index.js'

@@ -1,8 +1,8 @@
+import { findMethod } from '@sparse-attention/compare'
 import { type ConfiguredMethod, SparseAttentionError } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { videoMethods } from '../../demo/video/methods.js'
 import { parseOptions } from '../../option-values.js'
-import { findMethod } from '../../registry.js'
 
 /** A method with its options, with or without a step cache. */
 export interface FrontierCase {

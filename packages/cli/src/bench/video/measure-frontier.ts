@@ -1,8 +1,8 @@
+import { mean } from '@sparse-attention/compare'
 import { type ConfiguredMethod, relativeError } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { psnr, randomScene, ssim, type Video, type VideoGrid } from '@sparse-attention/models'
 import type { MadeVideo, VideoMaker } from '../../demo/video/video-maker.js'
-import { mean } from '../../statistics.js'
 import type { FrontierCase } from './cases.js'
 import { type CaseSamples, type FrontierResult, type FrontierSample, nameOfCase, summarise } from './samples.js'
 

@@ -1,5 +1,5 @@
+import { mean, median } from '@sparse-attention/compare'
 import { type ConfiguredMethod, type OptionValue, SparseAttentionError } from '@sparse-attention/core'
-import { mean, median } from '../../statistics.js'
 
 /** One video of a method, beside the dense one from the same noise. */
 export interface FrontierSample {

@@ -1,5 +1,5 @@
+import { registry } from '@sparse-attention/compare'
 import { dense } from '@sparse-attention/kernels'
-import { registry } from '../../registry.js'
 
 /**
  * Methods that can run in a video model, whose tokens all see each other: first those that are made for diffusion.

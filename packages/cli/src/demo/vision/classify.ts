@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks'
+import { median } from '@sparse-attention/compare'
 import {
   type ConfiguredMethod,
   countPairs,
@@ -11,7 +12,6 @@ import { dense, equalRegions } from '@sparse-attention/kernels'
 import { type ClassifierStage, type ImageClassifier, stageOfLayer } from '@sparse-attention/models'
 import { type AttentionEvent, AttentionModel, type Ort } from '@sparse-attention/onnxruntime'
 import { keptByRegion, type MassCoverage, massCoverage, regionAffinity, regionMass } from '@sparse-attention/vision'
-import { median } from '../../statistics.js'
 import { ExactLse } from '../exact-lse.js'
 
 /** One attention of the model in one run. */

@@ -1,1 +1,0 @@
-export { type AdapterReport, describeAdapter, nameAdapter } from '@sparse-attention/compare'

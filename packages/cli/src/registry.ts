@@ -1,1 +1,0 @@
-export { findMethod, registry } from '@sparse-attention/compare'

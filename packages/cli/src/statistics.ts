@@ -1,1 +1,0 @@
-export { mean, median, percentile } from '@sparse-attention/compare'
