@@ -1,5 +1,4 @@
-import { countPairs, type HostBlockPlan } from '@sparse-attention/core'
-import { Random } from '@sparse-attention/models'
+import { countPairs, type HostBlockPlan, Random } from '@sparse-attention/core'
 import { expect, it } from 'vitest'
 import { type SkipMap, skipMap } from './skip-map.js'
 

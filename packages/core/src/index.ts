@@ -61,6 +61,7 @@ export {
   type VariableBlockPlanData,
 } from './plan.js'
 export { type Plan, type PlanStats, uploadPlan } from './plan-view.js'
+export { Random } from './random.js'
 export { createRuntime, Runtime, type RuntimeOptions } from './runtime.js'
 export { type AllocateState, type AttentionState, type FoundEntry, type MethodState, StateEntries } from './state.js'
 export {

@@ -10,7 +10,6 @@ export {
 } from './loading/assemble.js'
 export type { DownloadOptions, LoadProgress } from './loading/download.js'
 export { heldOutBook, type LoadOptions, loadHeldOutBook, loadLanguageModel, loadVideoModel } from './loading/load.js'
-export { Random } from './random.js'
 export { heldOutPassage } from './tasks/held-out-passage.js'
 export { type MultiKeyOptions, multiKey } from './tasks/multi-key.js'
 export { type NeedleOptions, needle } from './tasks/needle.js'

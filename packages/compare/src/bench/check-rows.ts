@@ -1,5 +1,4 @@
-import { forEachPlanRows, type HostPlan } from '@sparse-attention/core'
-import { Random } from '@sparse-attention/models'
+import { forEachPlanRows, type HostPlan, Random } from '@sparse-attention/core'
 import type { BenchInput } from './input.js'
 
 /** Rows that are computed again on the host: enough to find a kernel that is wrong somewhere, few enough for any length. */

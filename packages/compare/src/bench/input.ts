@@ -1,5 +1,4 @@
-import { type AttentionShape, type DType, floatsToHalves, halvesToFloats } from '@sparse-attention/core'
-import { Random } from '@sparse-attention/models'
+import { type AttentionShape, type DType, floatsToHalves, halvesToFloats, Random } from '@sparse-attention/core'
 import { bands, plantKeys, stripes } from './planted-keys.js'
 
 /**

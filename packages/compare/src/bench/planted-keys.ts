@@ -1,5 +1,4 @@
-import type { AttentionShape } from '@sparse-attention/core'
-import type { Random } from '@sparse-attention/models'
+import type { AttentionShape, Random } from '@sparse-attention/core'
 
 /** Runs of adjacent keys that matter to every query. */
 export interface PlantedRuns {

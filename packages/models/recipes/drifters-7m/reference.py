@@ -22,7 +22,7 @@ CODE = (1, 5, 7)  # a cyan square that drifts up right
 
 
 def mulberry32(seed):
-    """As in src/random.ts: numbers in [0, 1)."""
+    """As Random of @sparse-attention/core: numbers in [0, 1)."""
     state = seed & 0xFFFFFFFF
     while True:
         state = (state + 0x6D2B79F5) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-import { Random } from '../random.js'
+import { Random } from '@sparse-attention/core'
 import { checkRoom, type TaskOptions } from './task.js'
 
 /**

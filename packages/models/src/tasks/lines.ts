@@ -1,4 +1,4 @@
-import type { Random } from '../random.js'
+import type { Random } from '@sparse-attention/core'
 import type { Pieces } from './task.js'
 
 /*

@@ -1,4 +1,4 @@
-import { Random } from '../random.js'
+import { Random } from '@sparse-attention/core'
 import { fact, factQuestion, lookAlikes, numberAnswer, things } from './lines.js'
 import { checkCount, hide, type TaskOptions, type TaskSample } from './task.js'
 

@@ -1,5 +1,4 @@
-import { SparseAttentionError } from '@sparse-attention/core'
-import { Random } from '../random.js'
+import { Random, SparseAttentionError } from '@sparse-attention/core'
 import { fact, factQuestion, names, numberAnswer, things } from './lines.js'
 import { hide, type TaskOptions, type TaskSample } from './task.js'
 

@@ -1,5 +1,5 @@
+import type { Random } from '@sparse-attention/core'
 import { SparseAttentionError } from '@sparse-attention/core'
-import type { Random } from '../random.js'
 import type { LanguageTokenizer } from '../tokenizer.js'
 
 export interface TaskOptions {

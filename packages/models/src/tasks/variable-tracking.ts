@@ -1,4 +1,4 @@
-import { Random } from '../random.js'
+import { Random } from '@sparse-attention/core'
 import { assignName, assignValue, numberAnswer, traceAnswer, traceQuestion, valueQuestion, variables } from './lines.js'
 import { checkCount, hide, type Statement, type TaskOptions, type TaskSample } from './task.js'
 

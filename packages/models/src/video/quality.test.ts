@@ -1,5 +1,5 @@
+import { Random } from '@sparse-attention/core'
 import { describe, expect, it } from 'vitest'
-import { Random } from '../random.js'
 import { psnr, ssim } from './quality.js'
 import type { Video } from './video.js'
 

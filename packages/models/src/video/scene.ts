@@ -1,5 +1,4 @@
-import { SparseAttentionError } from '@sparse-attention/core'
-import { Random } from '../random.js'
+import { Random, SparseAttentionError } from '@sparse-attention/core'
 
 /** What videos of drifters-7m can show: a shape of a colour that drifts in a direction. */
 export const sceneWords = {

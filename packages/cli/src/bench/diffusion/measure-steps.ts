@@ -6,13 +6,13 @@ import {
   halvesToFloats,
   type OptionValue,
   type Plan,
+  Random,
   type Runtime,
   recall,
   relativeError,
   type SparseAttention,
   SparseAttentionError,
 } from '@sparse-attention/core'
-import { Random } from '@sparse-attention/models'
 import { errorOnDevice } from '../table/check.js'
 import { recordAttention, timeInTurn, timeOnce } from '../table/timing.js'
 import type { VideoTensors } from './video-tensors.js'

@@ -1,6 +1,5 @@
 import { attendRow, type HeadMemory, worst } from '@sparse-attention/compare'
-import { type HostPlan, halvesToFloats, hasBlock, type Runtime, type Tensor } from '@sparse-attention/core'
-import { Random } from '@sparse-attention/models'
+import { type HostPlan, halvesToFloats, hasBlock, Random, type Runtime, type Tensor } from '@sparse-attention/core'
 import type { CallTensors } from './device-input.js'
 
 /** Rows of each of the heads checked: the first, the last, and others. */

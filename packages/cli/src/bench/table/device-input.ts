@@ -3,10 +3,10 @@ import {
   floatsToHalves,
   type KernelSource,
   type OwnedTensor,
+  Random,
   type Runtime,
   type Tensor,
 } from '@sparse-attention/core'
-import { Random } from '@sparse-attention/models'
 
 /** Tensors of a call in f16, contiguous [B, H, L, D], and its outputs. */
 export interface CallTensors extends Disposable {

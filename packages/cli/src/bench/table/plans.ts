@@ -5,9 +5,9 @@ import {
   type HostPlan,
   type HostStripePlan,
   planElements,
+  Random,
   visiblePairs,
 } from '@sparse-attention/core'
-import { Random } from '@sparse-attention/models'
 
 /** Length and heads of a plan of batch 1, query and keys of equal length. */
 export interface PlanSize {
