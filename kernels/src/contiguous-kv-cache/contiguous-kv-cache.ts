@@ -1,5 +1,4 @@
 import {
-  assertAllocated,
   bytesPerElement,
   type ContiguousKVCache,
   type ErrorCode,
@@ -11,6 +10,7 @@ import {
   type Tensor,
   tensorView,
   validateNewTokens,
+  whenAllocated,
 } from '@sparse-attention/core'
 import { bindTensor } from '../shared/bind.js'
 import { addressValues, packUniforms } from '../shared/uniforms.js'
@@ -30,14 +30,7 @@ export async function contiguousKVCache(runtime: Runtime, given: KVCacheConfig):
   const config = { batch: 1, ...given }
   checkConfig(runtime, config)
   const kernel = await runtime.kernel(emitAppendRows())
-  const cache = new Cache(runtime, config, kernel)
-  try {
-    await assertAllocated(runtime.device, cache.buffers)
-    return cache
-  } catch (error) {
-    cache.dispose()
-    throw error
-  }
+  return whenAllocated(runtime.device, new Cache(runtime, config, kernel))
 }
 
 class Cache implements ContiguousKVCache {

@@ -54,17 +54,25 @@ export function isMissing(buffer: GPUBuffer): boolean {
   return missing.has(buffer)
 }
 
+/** What holds buffers for long, and has just been made. */
+export interface HoldsBuffers {
+  readonly buffers: readonly GPUBuffer[]
+  dispose(): void
+}
+
 /**
- * Waits for the news, for what is made once and kept for long.
+ * Waits for the news of what is made once and kept for long: gives it back when all of its buffers are there, else disposes of it.
  *
  * @throws OUT_OF_MEMORY where one of the buffers is missing
  */
-export async function assertAllocated(device: GPUDevice, buffers: readonly GPUBuffer[]): Promise<void> {
+export async function whenAllocated<Made extends HoldsBuffers>(device: GPUDevice, made: Made): Promise<Made> {
   // Scopes answer in their order: those in which the buffers were made before this one.
   device.pushErrorScope('out-of-memory')
   await device.popErrorScope().catch(() => {}) // of a lost device, which the first use tells
-  const lacking = buffers.find(isMissing)
-  if (lacking) throw noMemory(lacking)
+  const lacking = made.buffers.find(isMissing)
+  if (!lacking) return made
+  made.dispose()
+  throw noMemory(lacking)
 }
 
 /** What to say where a buffer is missing. */

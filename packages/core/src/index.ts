@@ -1,4 +1,11 @@
-export { allocateBuffer, allocateBuffers, assertAllocated, isMissing, noMemory } from './allocate.js'
+export {
+  allocateBuffer,
+  allocateBuffers,
+  type HoldsBuffers,
+  isMissing,
+  noMemory,
+  whenAllocated,
+} from './allocate.js'
 export type { RunOptions, RunResult, SparseAttention } from './attention.js'
 export { defineMethod } from './define-method.js'
 export {

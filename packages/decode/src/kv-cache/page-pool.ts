@@ -1,6 +1,5 @@
 import {
   allocateBuffers,
-  assertAllocated,
   type BufferSlice,
   bytesPerElement,
   type Dispatch,
@@ -10,6 +9,7 @@ import {
   type OwnedTensor,
   type Runtime,
   SparseAttentionError,
+  whenAllocated,
 } from '@sparse-attention/core'
 import {
   type AppendPages,
@@ -192,14 +192,7 @@ export async function pagePool(runtime: Runtime, given: PagePoolConfig): Promise
     setLength(runtime),
     ...config.metadata.map((metadata) => metadata.appended(runtime, shape)),
   ])
-  const pool = new PagePool(runtime, config, { append, copy, setLength: length, update })
-  try {
-    await assertAllocated(runtime.device, pool.buffers)
-    return pool
-  } catch (error) {
-    pool.dispose()
-    throw error
-  }
+  return whenAllocated(runtime.device, new PagePool(runtime, config, { append, copy, setLength: length, update }))
 }
 
 function checkConfig(runtime: Runtime, config: Required<PagePoolConfig>): void {

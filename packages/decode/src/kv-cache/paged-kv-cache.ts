@@ -1,7 +1,6 @@
 import {
   type AppendOptions,
   allocateBuffer,
-  assertAllocated,
   type Dispatch,
   type KeyPages,
   type KVCacheConfig,
@@ -11,6 +10,7 @@ import {
   recordDispatches,
   type Tensor,
   validateNewTokens,
+  whenAllocated,
 } from '@sparse-attention/core'
 import { checkCount, type PagePool, type PagePoolConfig, pagePool, refusal } from './page-pool.js'
 
@@ -43,25 +43,15 @@ export async function pagedKVCache(runtime: Runtime, given: OwnPool | SharedPool
     given.pool.assertUsable()
     if (given.pool.runtime !== runtime)
       throw refusal('WRONG_RUNTIME', 'pool', 'The pool belongs to another runtime.', 'Make it with this one.')
-    return checked(new Cache(given.pool, batch, capacity, { count: Number.POSITIVE_INFINITY }))
+    return whenAllocated(runtime.device, new Cache(given.pool, batch, capacity, { count: Number.POSITIVE_INFINITY }))
   }
   const pageSize = given.pageSize ?? 16
   const { pages = batch * Math.ceil(capacity / pageSize), kvHeads, headDim, dtype, metadata = [] } = given
   const pool = await pagePool(runtime, { pages, pageSize, kvHeads, headDim, dtype, metadata })
   try {
-    return await checked(new Cache(pool, batch, capacity, { count: 0 }))
+    return await whenAllocated(runtime.device, new Cache(pool, batch, capacity, { count: 0 }))
   } catch (error) {
     pool.dispose()
-    throw error
-  }
-}
-
-async function checked(cache: Cache): Promise<Cache> {
-  try {
-    await assertAllocated(cache.runtime.device, [cache.view().pages.table.buffer])
-    return cache
-  } catch (error) {
-    cache.dispose()
     throw error
   }
 }
@@ -104,6 +94,10 @@ class Cache implements PagedKVCache {
     const table = { buffer: this.#table, offsetBytes: 0, sizeBytes: size }
     this.#pages = { pageSize, table, width, poolPages: pages, metadata: pool.metadata }
     users.count++
+  }
+
+  get buffers(): readonly GPUBuffer[] {
+    return [this.#table]
   }
 
   get length(): number {
