@@ -6,7 +6,7 @@ import {
   type SparseAttention,
   uploadPlan,
 } from '@sparse-attention/core'
-import { guardedTensor, makeInputs, uploadTensor } from '@sparse-attention/testing'
+import { fuzzParameters, guardedTensor, makeInputs, uploadTensor } from '@sparse-attention/testing'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { dense } from '../dense/method.js'
@@ -18,12 +18,9 @@ beforeAll(async () => {
 })
 afterAll(() => runtime.dispose())
 
-const { seed, seconds } = inject('sparseAttentionFuzz') ?? { seed: 11 }
-const limits =
-  seconds === undefined
-    ? { seed, numRuns: 4, endOnFailure: true }
-    : { seed, numRuns: 1e6, interruptAfterTimeLimit: seconds * 1000, markInterruptAsFailure: false }
-const timeout = 120_000 + 2000 * (seconds ?? 0)
+const fuzz = inject('sparseAttentionFuzz') ?? { seed: 11 }
+const limits = fuzzParameters(fuzz, 4)
+const timeout = 120_000 + 2000 * (fuzz.seconds ?? 0)
 
 const headDim = 32
 const calls = fc.record({
@@ -160,6 +157,6 @@ test('fuzz: a geometry that is none is refused before any work', () => {
         expect(error).toMatchObject({ name: 'SparseAttentionError' })
       }
     }),
-    { seed, numRuns: 300 },
+    { seed: fuzz.seed, numRuns: 300 },
   )
 })

@@ -1,5 +1,5 @@
 import { createRuntime, type PagedKVCache, type Runtime, recordDispatches } from '@sparse-attention/core'
-import '@sparse-attention/testing'
+import { fuzzParameters } from '@sparse-attention/testing'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { type PagePool, pagePool } from './page-pool.js'
@@ -11,11 +11,8 @@ beforeAll(async () => {
 })
 afterAll(() => runtime.dispose())
 
-const { seed, seconds } = inject('sparseAttentionFuzz') ?? { seed: 3 }
-const limits =
-  seconds === undefined
-    ? { seed, numRuns: 12, endOnFailure: true }
-    : { seed, numRuns: 1e6, interruptAfterTimeLimit: seconds * 1000, markInterruptAsFailure: false }
+const fuzz = inject('sparseAttentionFuzz') ?? { seed: 3 }
+const limits = fuzzParameters(fuzz, 12)
 
 const [headDim, pageSize, poolPages, capacity, batch] = [8, 16, 9, 70, 2]
 
@@ -239,5 +236,5 @@ test(
       limits,
     )
   },
-  60_000 + 2000 * (seconds ?? 0),
+  60_000 + 2000 * (fuzz.seconds ?? 0),
 )

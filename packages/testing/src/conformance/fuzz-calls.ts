@@ -10,7 +10,7 @@ import {
 } from '@sparse-attention/core'
 import fc from 'fast-check'
 import type { MethodUnderTest } from './check-case.js'
-import type { FuzzOptions } from './fuzz.js'
+import { type FuzzOptions, fuzzParameters } from './fuzz-parameters.js'
 import { type Problem, problem } from './properties.js'
 
 /** One thing that a program may do with an attention. `input` and `state` are numbers of them. */
@@ -33,7 +33,7 @@ export async function fuzzCalls<Options extends MethodOptions>(
   runtime: Runtime,
   method: MethodUnderTest<Options>,
   block: { readonly q: number; readonly k: number },
-  { seed, seconds }: FuzzOptions,
+  fuzz: FuzzOptions,
 ): Promise<void> {
   const carries = method.factory.definition.capabilities.state === true
   /** What every history gave. It outlives the sequence of calls in which it was met first. */
@@ -61,13 +61,10 @@ export async function fuzzCalls<Options extends MethodOptions>(
         state: place.state,
       }),
     ),
-    { minLength: 8, maxLength: seconds === undefined ? 12 : 40, size: 'max' },
+    { minLength: 8, maxLength: fuzz.seconds === undefined ? 12 : 40, size: 'max' },
   )
   await fc.assert(fc.asyncProperty(calls as fc.Arbitrary<Call[]>, check), {
-    seed,
-    ...(seconds === undefined
-      ? { numRuns: 1, endOnFailure: true }
-      : { numRuns: 1e6, interruptAfterTimeLimit: seconds * 1000, markInterruptAsFailure: false }),
+    ...fuzzParameters(fuzz, 1),
   })
 }
 

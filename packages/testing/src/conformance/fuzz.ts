@@ -4,13 +4,7 @@ import fc from 'fast-check'
 import { inputKinds } from '../inputs.js'
 import { type Case, defaultChoices, smallHeadDim } from './cases.js'
 import { checkCase, type MethodUnderTest } from './check-case.js'
-
-/** How long to look for a case that fails, and from where on. */
-export interface FuzzOptions {
-  readonly seed: number
-  /** Absent: a few cases that need no more kernels than those of the properties. */
-  readonly seconds?: number
-}
+import { type FuzzOptions, fuzzParameters } from './fuzz-parameters.js'
 
 /** A case at random, with options and a grid that the table of cases does not have. */
 interface RandomCase {
@@ -31,7 +25,7 @@ export async function fuzzMethod<Options extends MethodOptions>(
   runtime: Runtime,
   method: MethodUnderTest<Options>,
   block: { readonly q: number; readonly k: number },
-  { seed, seconds }: FuzzOptions,
+  fuzz: FuzzOptions,
 ): Promise<void> {
   const { definition } = method.factory
   const check = async ({ c, options, grid }: RandomCase): Promise<boolean> => {
@@ -45,13 +39,10 @@ export async function fuzzMethod<Options extends MethodOptions>(
     }
     return true
   }
-  const cases = randomCases(definition, block, seconds !== undefined)
+  const cases = randomCases(definition, block, fuzz.seconds !== undefined)
   await fc.assert(fc.asyncProperty(cases, check), {
-    seed,
+    ...fuzzParameters(fuzz, 3),
     verbose: true,
-    ...(seconds === undefined
-      ? { numRuns: 3, endOnFailure: true }
-      : { numRuns: 1e6, interruptAfterTimeLimit: seconds * 1000, markInterruptAsFailure: false }),
   })
 }
 
