@@ -1,5 +1,6 @@
 import { NumberInput, TextInput } from '@mantine/core'
 import type { ReactElement } from 'react'
+import { ifNumber } from '../shell/if-number.js'
 import classes from './chat.module.css'
 import type { Sampling } from './requests.js'
 
@@ -19,9 +20,6 @@ export interface SamplingFieldsProps {
 export function SamplingFields({ options, disabled, onChange }: SamplingFieldsProps): ReactElement {
   const { newTokens, stopAt, sampling } = options
   const set = (part: Partial<Sampling>): void => onChange({ ...options, sampling: { ...sampling, ...part } })
-  const number = (take: (value: number) => void) => (value: number | string) => {
-    if (typeof value === 'number') take(value)
-  }
   return (
     <fieldset className={classes.group} disabled={disabled}>
       <legend>Writing</legend>
@@ -32,7 +30,7 @@ export function SamplingFields({ options, disabled, onChange }: SamplingFieldsPr
           max={4096}
           allowDecimal={false}
           value={newTokens}
-          onChange={number((value) => onChange({ ...options, newTokens: value }))}
+          onChange={ifNumber((value) => onChange({ ...options, newTokens: value }))}
         />
         <NumberInput
           label="Temperature"
@@ -41,7 +39,7 @@ export function SamplingFields({ options, disabled, onChange }: SamplingFieldsPr
           max={4}
           step={0.1}
           value={sampling.temperature}
-          onChange={number((temperature) => set({ temperature }))}
+          onChange={ifNumber((temperature) => set({ temperature }))}
         />
         <NumberInput
           label="Top-k"
@@ -50,7 +48,7 @@ export function SamplingFields({ options, disabled, onChange }: SamplingFieldsPr
           max={4096}
           allowDecimal={false}
           value={sampling.topK}
-          onChange={number((topK) => set({ topK }))}
+          onChange={ifNumber((topK) => set({ topK }))}
         />
         <NumberInput
           label="Top-p"
@@ -59,7 +57,7 @@ export function SamplingFields({ options, disabled, onChange }: SamplingFieldsPr
           max={1}
           step={0.05}
           value={sampling.topP}
-          onChange={number((topP) => set({ topP }))}
+          onChange={ifNumber((topP) => set({ topP }))}
         />
         <NumberInput
           label="Seed"
@@ -67,7 +65,7 @@ export function SamplingFields({ options, disabled, onChange }: SamplingFieldsPr
           max={4294967295}
           allowDecimal={false}
           value={sampling.seed}
-          onChange={number((seed) => set({ seed }))}
+          onChange={ifNumber((seed) => set({ seed }))}
         />
         <TextInput
           label="Stop at"

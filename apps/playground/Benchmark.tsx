@@ -4,6 +4,7 @@ import { type ReactElement, useMemo, useState } from 'react'
 import { Chart, NumberTable } from '../shell/Chart.js'
 import type { Client } from '../shell/connect.js'
 import { formatMs, formatShare } from '../shell/format.js'
+import { ifNumber } from '../shell/if-number.js'
 import { JobStatus } from '../shell/JobStatus.js'
 import { SaveButton } from '../shell/SaveButton.js'
 import classes from '../shell/shell.module.css'
@@ -63,7 +64,7 @@ export function Benchmark({ setup, software, client }: BenchmarkProps): ReactEle
             max={100}
             allowDecimal={false}
             clampBehavior="blur"
-            onChange={(value) => typeof value === 'number' && value >= 1 && setSamples(value)}
+            onChange={ifNumber((value) => value >= 1 && setSamples(value))}
           />
           <Button onClick={start} disabled={!lengths || job.running}>
             Benchmark

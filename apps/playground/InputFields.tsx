@@ -14,6 +14,7 @@ import { inputKinds } from '@sparse-attention/compare'
 import type { ReactElement } from 'react'
 import type { Client } from '../shell/connect.js'
 import { formatBytes } from '../shell/format.js'
+import { ifNumber } from '../shell/if-number.js'
 import { JobStatus } from '../shell/JobStatus.js'
 import classes from '../shell/shell.module.css'
 import { useJob } from '../shell/use-job.js'
@@ -79,7 +80,7 @@ function Size({
       step={step}
       allowDecimal={false}
       clampBehavior="blur"
-      onChange={(value) => typeof value === 'number' && value >= min && onChange({ ...setup, [name]: value })}
+      onChange={ifNumber((value) => value >= min && onChange({ ...setup, [name]: value }))}
     />
   )
 }

@@ -1,6 +1,7 @@
 import { Button, Checkbox, NativeSelect, NumberInput, Text } from '@mantine/core'
 import { describeScene, randomScene, type VideoSize } from '@sparse-attention/models'
 import { type FormEvent, type ReactElement, useState } from 'react'
+import { ifNumber } from '../shell/if-number.js'
 import { OptionFields, type OptionValues } from '../shell/OptionFields.js'
 import shell from '../shell/shell.module.css'
 import { SceneFields, sceneOf } from './SceneFields.js'
@@ -54,7 +55,7 @@ export function Controls({ info, running, onMake }: ControlsProps): ReactElement
         <NumberInput
           label="Steps"
           value={steps}
-          onChange={(value) => typeof value === 'number' && setSteps(value)}
+          onChange={ifNumber(setSteps)}
           min={1}
           max={100}
           allowDecimal={false}
@@ -65,7 +66,7 @@ export function Controls({ info, running, onMake }: ControlsProps): ReactElement
           label="Guidance"
           description="1: none"
           value={guidance}
-          onChange={(value) => typeof value === 'number' && setGuidance(value)}
+          onChange={ifNumber(setGuidance)}
           min={0}
           max={20}
           step={0.5}
@@ -105,7 +106,7 @@ export function Controls({ info, running, onMake }: ControlsProps): ReactElement
         <NumberInput
           label="Change up to which it is reused"
           value={threshold}
-          onChange={(value) => typeof value === 'number' && setThreshold(value)}
+          onChange={ifNumber(setThreshold)}
           min={0}
           max={10}
           step={0.05}

@@ -2,6 +2,7 @@ import { Button, NativeSelect, NumberInput, Text, Title } from '@mantine/core'
 import { type ReactElement, useState } from 'react'
 import { connect } from '../shell/connect.js'
 import { formatBytes } from '../shell/format.js'
+import { ifNumber } from '../shell/if-number.js'
 import { JobStatus } from '../shell/JobStatus.js'
 import { SaveButton } from '../shell/SaveButton.js'
 import shell from '../shell/shell.module.css'
@@ -77,7 +78,7 @@ export function ExportPanel({ name, panels, framesPerSecond }: ExportPanelProps)
         <NumberInput
           label="Repeats"
           value={repeats}
-          onChange={(value) => typeof value === 'number' && setRepeats(Math.max(1, Math.min(20, value)))}
+          onChange={ifNumber((value) => setRepeats(Math.max(1, Math.min(20, value))))}
           min={1}
           max={20}
           allowDecimal={false}

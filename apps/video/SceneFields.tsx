@@ -1,6 +1,7 @@
 import { Button, NativeSelect, NumberInput, TextInput } from '@mantine/core'
 import { describeScene, randomScene, type SceneCode, sceneWords } from '@sparse-attention/models'
 import type { ReactElement } from 'react'
+import { ifNumber } from '../shell/if-number.js'
 import shell from '../shell/shell.module.css'
 import { readScene } from './scene-text.js'
 import classes from './video.module.css'
@@ -57,7 +58,7 @@ export function SceneFields({ text, onText, seed, onSeed, disabled }: SceneField
           label="Seed"
           description="Chooses the noise: both videos start from the same"
           value={seed}
-          onChange={(value) => typeof value === 'number' && onSeed(value)}
+          onChange={ifNumber(onSeed)}
           min={0}
           max={2 ** 31 - 1}
           allowDecimal={false}
