@@ -3,6 +3,7 @@ export { type AttentionInput, type HostArray, readAttentionInput } from './atten
 export { attentionInputOf } from './attention-input-of.js'
 export { type Ceilings, matrixProductSource, measureCeilings } from './bench/ceilings.js'
 export { allowedError, attendRow, type CheckedAnswer, errorOfRows, type HeadMemory, worst } from './bench/check-rows.js'
+export type { CheckedResult } from './bench/checked-result.js'
 export { GpuTimer } from './bench/gpu-timer.js'
 export { type BenchInput, type InputKind, inputKinds, makeInput, tokensOf } from './bench/input.js'
 export {

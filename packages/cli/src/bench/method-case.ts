@@ -6,20 +6,20 @@ import { parseOptions } from '../option-values.js'
  * Reads `id` or `id:name=value,name=value`. A value `n/16` is that share of the length. Options that are not given are the method's
  * budgets for the length.
  *
- * @param known ids that make sense here, and `where` that is, such as `token by token`
+ * @param known ids that make sense here, and what is said of others, such as `does not run token by token`
  * @throws INVALID_ARGUMENT for another method, INVALID_OPTION
  */
 export async function parseMethodCase(
   text: string,
   length: number,
-  { known, where }: { readonly known: readonly string[]; readonly where: string },
+  { known, refusal }: { readonly known: readonly string[]; readonly refusal: string },
 ): Promise<ConfiguredMethod> {
   const colon = text.indexOf(':')
   const [id, pairs] = colon < 0 ? [text, []] : [text.slice(0, colon), text.slice(colon + 1).split(',')]
   const factory = findMethod(id)
   if (!known.includes(id)) {
     throw new SparseAttentionError('INVALID_ARGUMENT', {
-      message: `Method '${id}' does not run ${where}.`,
+      message: `Method '${id}' ${refusal}.`,
       fix: `Use one of ${known.join(', ')}.`,
       where: 'case',
     })

@@ -77,7 +77,7 @@ async function benchDecode(options: BenchDecodeOptions, out: Output, command: st
   const { signal } = out
   const start = performance.now()
   const cases = options.case ?? usualCases
-  const known = { known: decodeMethods(), where: 'token by token' }
+  const known = { known: decodeMethods(), refusal: 'does not run token by token' }
   for (const each of cases) await parseMethodCase(each, 1024, known) // found wrong now, not after the first shape
   const folder = await ResultFolder.open(options.out, 'decode')
   using runtime = await createRuntime({ onNotice: out.log })

@@ -71,7 +71,7 @@ async function benchDiffusion(options: BenchDiffusionOptions, out: Output, comma
   const { signal } = out
   const start = performance.now()
   const { steps, seed, case: cases = usualCases } = options
-  const known = { known: videoMethods(), where: 'in a video model' }
+  const known = { known: videoMethods(), refusal: 'does not run in a video model' }
   for (const each of cases) await parseMethodCase(each, 32768, known) // found wrong now, not after the first shape
   const folder = await ResultFolder.open(options.out, 'diffusion')
   using runtime = await createRuntime({ onNotice: out.log, scratchBudgetBytes })

@@ -78,7 +78,7 @@ export function benchGenerateCommand(output: (json: boolean) => Output): Command
 async function benchGenerate(options: BenchGenerateOptions, out: Output, command: string): Promise<GenerationReport> {
   const { signal } = out
   const start = performance.now()
-  const known = { known: decodeMethods(), where: 'token by token' }
+  const known = { known: decodeMethods(), refusal: 'does not run token by token' }
   const folder = await ResultFolder.open(options.out, 'generate')
   using runtime = await createRuntime({ onNotice: out.log })
   const usual = defaults[runtime.software ? 'software' : 'hardware']

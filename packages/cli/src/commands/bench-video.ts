@@ -1,18 +1,19 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describeAdapter } from '@sparse-attention/compare'
 import { type DType, SparseAttentionError } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { samplingShift, type VideoSize, videoGrid, videoSizes, videoTokens } from '@sparse-attention/models'
 import { loadVideoModel } from '@sparse-attention/models/node'
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
 import { Command, Option } from 'commander'
-import { benchVersions, commandLine } from '../bench/versions.js'
+import { resultJson } from '../bench/result-json.js'
+import { describeRun } from '../bench/run-report.js'
+import { commandLine } from '../bench/versions.js'
 import { defaultCases, parseCase } from '../bench/video/cases.js'
 import { type FrontierResults, measureFrontier } from '../bench/video/measure-frontier.js'
 import { mergeParts, partName } from '../bench/video/parts.js'
 import { frontierPictures } from '../bench/video/pictures.js'
-import { formatFrontier, formatResult, reportFile, type VideoFrontierReport } from '../bench/video/report.js'
+import { formatFrontier, formatResult, type VideoFrontierReport } from '../bench/video/report.js'
 import { type SeedRange, seedRange, seedsOf } from '../bench/video/seeds.js'
 import { VideoMaker } from '../demo/video/video-maker.js'
 import { loadSharp } from '../figures/plan-picture.js'
@@ -102,7 +103,7 @@ async function mergeVideo(
   const path = join(folder, 'video.json')
   await checkWritable(path)
   const report = await mergeParts(folder, command)
-  await writeAtomically(path, reportFile(report))
+  await writeAtomically(path, Buffer.from(resultJson(report)))
   return report
 }
 
@@ -131,8 +132,7 @@ async function benchVideo(options: BenchVideoOptions, out: Output, command: stri
   const looksEvery = options.looksEvery ?? Math.min(5, Math.max(2, seeds.length))
   await using maker = await VideoMaker.load(runtime, await loadOrt(runtime), source, { dtype, signal })
   const reportOf = ({ seeds, results }: FrontierResults): VideoFrontierReport => ({
-    date: new Date().toISOString().slice(0, 10),
-    command,
+    ...describeRun(runtime, command),
     model: 'drifters-7m',
     grid,
     tokens,
@@ -144,12 +144,9 @@ async function benchVideo(options: BenchVideoOptions, out: Output, command: stri
     looksEvery,
     captured: capture ? maker.captured : { used: false, reason: '--no-capture' },
     results,
-    tier: runtime.tier,
-    adapter: describeAdapter(runtime),
-    versions: benchVersions(),
   })
   const onSeed = async (found: FrontierResults, seed: number) => {
-    if (options.out !== undefined) await writeAtomically(file(part), reportFile(reportOf(found)))
+    if (options.out !== undefined) await writeAtomically(file(part), Buffer.from(resultJson(reportOf(found))))
     if (seed === range.last) return
     out.log(`seeds ${range.first} to ${seed}:`)
     for (const result of found.results) out.log(`  ${formatResult(result)}`)

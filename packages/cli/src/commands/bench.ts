@@ -244,7 +244,7 @@ async function methodsOf(options: BenchOptions): Promise<(length: number) => Pro
       where: 'case',
     })
   }
-  const known = { known: registry.map(({ definition }) => definition.id), where: 'here' }
+  const known = { known: registry.map(({ definition }) => definition.id), refusal: 'does not run here' }
   return async (length) => [dense(), ...(await Promise.all(cases.map((each) => parseMethodCase(each, length, known))))]
 }
 

@@ -1,7 +1,6 @@
 import {
   type ConfiguredMethod,
   countPairs,
-  type OptionValue,
   type Plan,
   type Runtime,
   recall,
@@ -9,6 +8,7 @@ import {
   type Tier,
 } from '@sparse-attention/core'
 import { allowedError, errorOfRows } from './check-rows.js'
+import type { CheckedResult } from './checked-result.js'
 import { gatheredBytes } from './gathered-bytes.js'
 import type { GpuTimer } from './gpu-timer.js'
 import type { BenchInput } from './input.js'
@@ -18,20 +18,13 @@ import { uploadInput } from './tensors.js'
 import { type AttentionTimes, type Times, timeAttention } from './time-attention.js'
 
 /** One contender at one length. */
-export interface BenchResult {
+export interface BenchResult extends CheckedResult {
   readonly length: number
   /** Id of a method, or `onnxruntime-web`. */
   readonly contender: string
   /** Of a method, all of them; of onnxruntime-web, the operator. */
-  readonly options: Readonly<Record<string, OptionValue>>
+  readonly options: CheckedResult['options']
   readonly tier: Tier | null
-  /** Only what is right is timed. */
-  readonly status: 'timed' | 'wrong result' | 'not available'
-  /** Why it is not timed. */
-  readonly reason: string | null
-  /** Of the rows checked, against float64 over the same selection. */
-  readonly checkedError: number | null
-  readonly path: 'sparse' | 'dense' | null
   readonly density: number | null
   readonly recall: number | null
   /** Of the output, against dense's. */

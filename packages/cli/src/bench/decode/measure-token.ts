@@ -1,9 +1,8 @@
-import { allowedError, type Ceilings, type GpuTimer, type Timing } from '@sparse-attention/compare'
+import { allowedError, type Ceilings, type CheckedResult, type GpuTimer, type Timing } from '@sparse-attention/compare'
 import {
   type ConfiguredMethod,
   countPairs,
   type HostPlan,
-  type OptionValue,
   type PagedKVCache,
   type Plan,
   type Runtime,
@@ -16,7 +15,7 @@ import { SequenceReader } from './check-token.js'
 import { pageSize } from './sequences.js'
 
 /** One method, writing one token of each sequence. */
-export interface TokenResult {
+export interface TokenResult extends CheckedResult {
   /** Tokens before it, of each sequence. */
   readonly keys: number
   /** Sequences. */
@@ -24,14 +23,6 @@ export interface TokenResult {
   /** Query heads of a KV head. */
   readonly group: number
   readonly method: string
-  readonly options: Readonly<Record<string, OptionValue>>
-  /** Only what is right is timed. */
-  readonly status: 'timed' | 'wrong result' | 'not available'
-  /** Why it is not timed. */
-  readonly reason: string | null
-  /** In the rows checked, against float64 over the same selection. */
-  readonly checkedError: number | null
-  readonly path: 'sparse' | 'dense' | null
   /** Keys that a head attends to, mean. */
   readonly keptKeys: number | null
   /** Of the keys before it. */

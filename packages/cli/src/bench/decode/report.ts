@@ -1,8 +1,7 @@
 import type { Ceilings } from '@sparse-attention/compare'
-import { formatTable } from '../../table.js'
+import { FigureTable } from '../figure-table.js'
 import { formatError, formatMethod, formatNumber, formatShare, formatSpeedUp, formatTiming } from '../format.js'
-import { markdownTable } from '../markdown.js'
-import { formatRun, type RunReport } from '../run-report.js'
+import type { RunReport } from '../run-report.js'
 import type { TokenResult } from './measure-token.js'
 
 /** What `bench decode --json` prints. */
@@ -35,28 +34,19 @@ const head = [
   'of a copy',
   'error',
 ]
-const left: ReadonlySet<number> = new Set([2])
-const right: ReadonlySet<number> = new Set([...head.keys()].filter((column) => !left.has(column)))
+const table = new FigureTable<TokenResult>(head, new Set([2]), cells)
 
 /** For people, as it comes. */
 export function formatTokens(results: readonly TokenResult[]): string {
-  return formatTable([head, ...results.map(cells)], right)
+  return table.text(results)
 }
 
 export function formatDecode(report: DecodeReport): string {
-  return [formatTokens(report.results), '', ...reasons(report), ...notes(report), formatRun(report)].join('\n')
+  return table.report(report.results, notes(report), report)
 }
 
 export function formatDecodeMarkdown(report: DecodeReport): string {
-  return [
-    '# One token at a time',
-    '',
-    formatRun(report),
-    '',
-    markdownTable(head, report.results.map(cells), left),
-    '',
-    ...[...reasons(report), ...notes(report)].map((line) => `${line}\n`),
-  ].join('\n')
+  return table.markdown('One token at a time', report.results, notes(report), report)
 }
 
 function cells(result: TokenResult): string[] {
@@ -82,8 +72,10 @@ function reasons({ results }: DecodeReport): string[] {
   )
 }
 
-function notes({ kvHeads, headDim, pageSize, samples, gpuTimes, ceilings, seconds }: DecodeReport): string[] {
+function notes(report: DecodeReport): string[] {
+  const { kvHeads, headDim, pageSize, samples, gpuTimes, ceilings, seconds } = report
   return [
+    ...reasons(report),
     `One token of each sequence, ${kvHeads} KV heads of ${headDim}, f16, pages of ${pageSize}; group: query heads of a KV head. Planning and attending, medians of ${samples} ${gpuTimes ? "on the GPU's clock" : 'from submit to idle; this device has no timestamps'}.`,
     `Planning: 1 − attend ÷ time. Kept: of the keys. Mass: of the softmax that the selection holds, mean and least of heads. Of a copy: bytes of the keys and values attended to ÷ attend, of ${(ceilings.bytesPerSecond / 1e9).toFixed(1)} GB/s copied in this run.`,
     `Error: of the first and last head, against float64 over the same selection, before anything was timed. The whole run took ${seconds.toFixed(0)} s.`,

@@ -1,10 +1,9 @@
-import { allowedError, type GpuTimer, summary, type Timing } from '@sparse-attention/compare'
+import { allowedError, type CheckedResult, type GpuTimer, summary, type Timing } from '@sparse-attention/compare'
 import {
   type AttentionState,
   type ConfiguredMethod,
   countPairs,
   halvesToFloats,
-  type OptionValue,
   type Plan,
   Random,
   type Runtime,
@@ -17,17 +16,10 @@ import { errorOnDevice } from '../table/check.js'
 import { recordAttention, timeInTurn, timeOnce } from '../table/timing.js'
 import type { VideoTensors } from './video-tensors.js'
 
-/** One method in one layer of a video model, over several steps. */
-export interface StepsResult {
+/** One method in one layer of a video model, over several steps; the last of them is checked. */
+export interface StepsResult extends CheckedResult {
   readonly shape: string
   readonly method: string
-  readonly options: Readonly<Record<string, OptionValue>>
-  readonly status: 'timed' | 'wrong result' | 'not available'
-  /** Why it is not. */
-  readonly reason: string | null
-  /** Of the last step, in the rows checked, against float64 over the same selection. */
-  readonly checkedError: number | null
-  readonly path: 'sparse' | 'dense' | null
   /** Of the last step. */
   readonly density: number | null
   /** Of the last step: softmax mass kept, mean over all rows. */

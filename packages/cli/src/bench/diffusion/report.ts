@@ -1,4 +1,4 @@
-import { formatTable } from '../../table.js'
+import { FigureTable } from '../figure-table.js'
 import {
   formatError,
   formatMethod,
@@ -8,8 +8,7 @@ import {
   formatSpeedUp,
   formatTiming,
 } from '../format.js'
-import { markdownTable } from '../markdown.js'
-import { formatRun, type RunReport } from '../run-report.js'
+import type { RunReport } from '../run-report.js'
 import type { StepsResult } from './measure-steps.js'
 
 /** A shape as it was measured. */
@@ -52,28 +51,19 @@ const head = [
   'state MB',
   'error',
 ]
-const left: ReadonlySet<number> = new Set([0, 1])
-const right: ReadonlySet<number> = new Set([...head.keys()].filter((column) => !left.has(column)))
+const table = new FigureTable<StepsResult>(head, new Set([0, 1]), cells)
 
 /** For people, as it comes. */
 export function formatSteps(results: readonly StepsResult[]): string {
-  return formatTable([head, ...results.map(cells)], right)
+  return table.text(results)
 }
 
 export function formatDiffusion(report: DiffusionReport): string {
-  return [formatSteps(report.results), '', ...reasons(report), ...notes(report), formatRun(report)].join('\n')
+  return table.report(report.results, notes(report), report)
 }
 
 export function formatDiffusionMarkdown(report: DiffusionReport): string {
-  return [
-    '# Attention of video models',
-    '',
-    formatRun(report),
-    '',
-    markdownTable(head, report.results.map(cells), left),
-    '',
-    ...[...reasons(report), ...notes(report)].map((line) => `${line}\n`),
-  ].join('\n')
+  return table.markdown('Attention of video models', report.results, notes(report), report)
 }
 
 function cells(result: StepsResult): string[] {
@@ -101,8 +91,10 @@ function reasons({ results }: DiffusionReport): string[] {
   )
 }
 
-function notes({ shapes, steps, samples, gpuTimes, seconds }: DiffusionReport): string[] {
+function notes(report: DiffusionReport): string[] {
+  const { shapes, steps, samples, gpuTimes, seconds } = report
   return [
+    ...reasons(report),
     ...shapes.map(
       ({ name, grid, tokens, heads, modelHeads, headDim }) =>
         `${name}: ${grid.join(' × ')} = ${tokens} tokens, ${heads} of the ${modelHeads} heads of a layer at a time, head_dim ${headDim}, f16.`,

@@ -1,7 +1,6 @@
 import { mean } from '@sparse-attention/compare'
-import { formatTable } from '../../table.js'
+import { FigureTable } from '../figure-table.js'
 import { formatMethod, formatMs, formatNumber, formatShare } from '../format.js'
-import { markdownTable } from '../markdown.js'
 import { formatRun, type RunReport } from '../run-report.js'
 import type { GenerationFound, GenerationResult } from './measure-generation.js'
 
@@ -18,12 +17,12 @@ export interface GenerationReport extends RunReport, GenerationFound {
 }
 
 const head = ['method', 'density', 'needles', 'agreement', 'least', 'same until', 'a token']
-const left: ReadonlySet<number> = new Set([0])
-const right: ReadonlySet<number> = new Set([...head.keys()].filter((column) => !left.has(column)))
+const tableOf = ({ needles }: GenerationFound): FigureTable<GenerationResult> =>
+  new FigureTable(head, new Set([0]), (result) => cells(result, needles))
 
 /** For people, as it comes. */
 export function formatFound(found: GenerationFound): string {
-  return `${formatTable([head, ...found.results.map((result) => cells(result, found))], right)}\n${found.passages} passages, ${found.needles} needles`
+  return `${tableOf(found).text(found.results)}\n${found.passages} passages, ${found.needles} needles`
 }
 
 export function formatGeneration(report: GenerationReport): string {
@@ -31,22 +30,10 @@ export function formatGeneration(report: GenerationReport): string {
 }
 
 export function formatGenerationMarkdown(report: GenerationReport): string {
-  return [
-    '# Writing token by token',
-    '',
-    formatRun(report),
-    '',
-    markdownTable(
-      head,
-      report.results.map((result) => cells(result, report)),
-      left,
-    ),
-    '',
-    ...notes(report).map((line) => `${line}\n`),
-  ].join('\n')
+  return tableOf(report).markdown('Writing token by token', report.results, notes(report), report)
 }
 
-function cells(result: GenerationResult, { needles }: GenerationFound): string[] {
+function cells(result: GenerationResult, needles: number): string[] {
   const { method, options, density, agreement, samePrefix, tokenMs } = result
   const none = agreement.length === 0
   return [

@@ -1,8 +1,7 @@
-import { findMethod } from '@sparse-attention/compare'
 import { type ConfiguredMethod, SparseAttentionError } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { videoMethods } from '../../demo/video/methods.js'
-import { parseOptions } from '../../option-values.js'
+import { parseMethodCase } from '../method-case.js'
 
 /** A method with its options, with or without a step cache. */
 export interface FrontierCase {
@@ -11,26 +10,14 @@ export interface FrontierCase {
 }
 
 /**
- * Reads `id` or `id:name=value,name=value`, and behind it `+step-cache=threshold`. Options that are not given are the method's
- * budgets for the length.
+ * Reads a method with options, as `parseMethodCase`, and behind it `+step-cache=threshold`.
  *
  * @throws INVALID_ARGUMENT for a method that does not exist or cannot run in a video model, INVALID_OPTION
  */
 export async function parseCase(text: string, tokens: number): Promise<FrontierCase> {
   const [whole, threshold] = text.split(cacheMark) as [string, string?]
-  const colon = whole.indexOf(':')
-  const [id, pairs] = colon < 0 ? [whole, []] : [whole.slice(0, colon), whole.slice(colon + 1).split(',')]
-  const factory = findMethod(id)
   const known = [dense.definition.id, ...videoMethods()]
-  if (!known.includes(id)) {
-    throw new SparseAttentionError('INVALID_ARGUMENT', {
-      message: `Method '${id}' cannot run in a video model.`,
-      fix: `Use one of ${known.join(', ')}.`,
-      where: 'case',
-    })
-  }
-  const given = await parseOptions(factory.definition, pairs, `${id}.`)
-  const method = factory({ ...factory.definition.scaled(tokens), ...given })
+  const method = await parseMethodCase(whole, tokens, { known, refusal: 'cannot run in a video model' })
   if (threshold === undefined) return { method }
   const value = Number(threshold)
   if (threshold.trim() !== '' && value >= 0) return { method, stepCache: value }

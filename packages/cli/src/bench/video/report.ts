@@ -1,15 +1,14 @@
-import type { AdapterReport } from '@sparse-attention/compare'
 import { nameAdapter } from '@sparse-attention/compare'
-import type { DType, Tier } from '@sparse-attention/core'
+import type { DType } from '@sparse-attention/core'
 import type { VideoGrid } from '@sparse-attention/models'
 import { formatOptions } from '../../option-values.js'
 import { formatTable } from '../../table.js'
+import { listVersions } from '../markdown.js'
+import type { RunReport } from '../run-report.js'
 import type { FrontierResult } from './samples.js'
 
 /** What `bench video --json` prints, and video.json holds. */
-export interface VideoFrontierReport {
-  readonly date: string
-  readonly command: string
+export interface VideoFrontierReport extends RunReport {
   readonly model: string
   readonly grid: VideoGrid
   readonly tokens: number
@@ -25,9 +24,6 @@ export interface VideoFrontierReport {
   readonly captured: { readonly used: boolean; readonly reason: string }
   /** Dense first. */
   readonly results: readonly FrontierResult[]
-  readonly tier: Tier
-  readonly adapter: AdapterReport
-  readonly versions: Readonly<Record<string, string | null>>
 }
 
 /** `dense and step cache 0.1` */
@@ -75,14 +71,6 @@ export function formatFrontier(report: VideoFrontierReport): string {
     '',
     `Density and attention: of every ${report.looksEvery === 1 ? '' : `${report.looksEvery}. `}video; whole videos: median of the others, ratios by seed.`,
     `Host: of a pass through the model, until everything was handed to the GPU; wait: from then until its output was there. Dispatches ${captured.used ? 'are recorded' : `are not recorded: ${captured.reason}`}.`,
-    `Tier ${report.tier} on ${nameAdapter(adapter)}, ${report.date}; ${Object.entries(report.versions)
-      .map((entry) => entry.join(' '))
-      .join(', ')}`,
+    `Tier ${report.tier} on ${nameAdapter(adapter)}, ${report.date}; ${listVersions(report.versions)}`,
   ].join('\n')
-}
-
-/** As a file: every result on a line of its own. */
-export function reportFile({ results, ...report }: VideoFrontierReport): Buffer {
-  const head = JSON.stringify(report).slice(0, -1)
-  return Buffer.from(`${head},\n"results":[\n${results.map((result) => JSON.stringify(result)).join(',\n')}\n]}\n`)
 }
