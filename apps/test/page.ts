@@ -71,6 +71,7 @@ export async function expectAccessible(page: Page): Promise<void> {
   const found: string[] = []
   for (const colorScheme of ['light', 'dark'] as const) {
     await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+    await coloursSettle(page, colorScheme)
     for (const width of [1200, 390]) {
       await page.setViewportSize({ width, height: 800 })
       const { violations } = await new AxeBuilder({ page }).analyze()
@@ -86,6 +87,12 @@ export async function expectAccessible(page: Page): Promise<void> {
   }
   await page.setViewportSize({ width: 1200, height: 800 })
   expect(found).toEqual([])
+}
+
+/** The page follows a change of the system's colours in an effect, and some of its colours fade: neither is what axe should see. */
+async function coloursSettle(page: Page, colorScheme: 'light' | 'dark'): Promise<void> {
+  await page.locator(`html[data-mantine-color-scheme="${colorScheme}"]`).waitFor({ state: 'attached' })
+  await page.waitForFunction(() => document.getAnimations().every((animation) => !(animation instanceof CSSTransition)))
 }
 
 /** A picture of the page for its documentation, where `SPARSE_ATTENTION_SCREENSHOTS=1` asks for it. */
