@@ -144,16 +144,21 @@ function timeAgainstDensity({ series }, machine) {
 function decodeAgainstLength({ results, kvHeads, headDim, pageSize, ...run }) {
   const chosen = results.filter(({ batch, group }) => batch === 1 && group === 4)
   const lengths = [...new Set(chosen.map(({ keys }) => keys))]
-  const cases = lengths.map((length) => chosen.filter(({ keys }) => keys === length))
-  /** The i-th case of every length is the same: its budget is a number, or a share of the keys. */
-  const name = (i) => {
-    const budgets = cases.map((of) => of[i].options.tokenBudget)
-    if (budgets[0] === undefined) return cases[0][i].method
-    const fixed = budgets.every((budget) => budget === budgets[0])
-    return `${cases[0][i].method}, ${fixed ? budgets[0] : `n/${Math.round(lengths[0] / budgets[0])}`}`
-  }
-  const points = cases
-    .flatMap((of) => of.map((point, i) => ({ ...point, series: name(i) })))
+  /** Budgets are numbers or shares of the keys; where both are the same, the figure is of both lines. */
+  const names = ({ method, options: { tokenBudget }, keys }) =>
+    tokenBudget === undefined
+      ? [method]
+      : [`${method}, n/${Math.round(keys / tokenBudget)}`, `${method}, ${tokenBudget}`]
+  const isAtEveryLength = (name) =>
+    lengths.every((length) => chosen.some((result) => result.keys === length && names(result).includes(name)))
+  const series = [...new Set(chosen.flatMap(names))].filter(isAtEveryLength)
+  const points = series
+    .flatMap((name) =>
+      lengths.map((length) => {
+        const point = chosen.find((result) => result.keys === length && names(result).includes(name))
+        return { ...point, series: name }
+      }),
+    )
     .filter(({ status }) => status === 'timed')
     .map((point) => ({ ...point, status: 'measured' }))
   return draw({

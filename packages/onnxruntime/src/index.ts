@@ -1,6 +1,7 @@
 export type { AttentionNode, AttentionOpType } from './attention-node.js'
 export type { ExternalData, ExternalFile } from './external-data.js'
 export type { FinishReason, GeneratedToken, Generation } from './generate/generation.js'
+export type { HostTimes } from './generate/host-times.js'
 export { promptMethods, tokenMethods } from './generate/methods-for.js'
 export { nextToken } from './generate/next-token.js'
 export type { GenerateOptions, SamplingOptions, StopConditions } from './generate/options.js'

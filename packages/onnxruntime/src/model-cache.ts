@@ -24,6 +24,8 @@ export interface ModelCacheOptions {
 export class ModelCache implements Disposable {
   readonly #layers: ReadonlyMap<number, { readonly attention: CachedAttention; readonly cache: KVCache }>
   #length = 0
+  /** Ids of the tokens held, by position; nothing where others than `generate` have fed them. */
+  readonly #ids: number[] = []
   #unread: readonly number[] = []
   #busy = false
   #disposed = false
@@ -75,6 +77,7 @@ export class ModelCache implements Disposable {
       })
     }
     this.#length = length
+    this.#ids.length = Math.min(this.#ids.length, length)
     this.#unread = []
   }
 
@@ -100,6 +103,18 @@ export class ModelCache implements Disposable {
 
   set unread(tokens: readonly number[]) {
     this.#unread = tokens
+  }
+
+  /** @internal Ids of the tokens that `generate` has read into it. */
+  get knownTokens(): readonly number[] {
+    // Without the holes.
+    return this.#ids.filter(() => true)
+  }
+
+  /** @internal The tokens that were read last were these. */
+  remember(ids: readonly number[]): void {
+    const first = this.#length - ids.length
+    for (const [i, id] of ids.entries()) this.#ids[first + i] = id
   }
 
   /**

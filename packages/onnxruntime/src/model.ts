@@ -8,6 +8,7 @@ import type { CapturedStep } from './captured-step/captured-step.js'
 import { reasonOf } from './errors.js'
 import { checkFeeds, checkOutputs } from './feeds.js'
 import { type Generation, type LanguageRunner, type ReadOptions, startGeneration } from './generate/generation.js'
+import type { HostClock } from './generate/host-times.js'
 import { LanguageFeeds } from './generate/language-feeds.js'
 import { lastRow } from './generate/last-row.js'
 import { checkOptions, type GenerateOptions } from './generate/options.js'
@@ -54,6 +55,13 @@ const capturedTolerance = 1e-3
 interface RecordedCall {
   readonly pass: CapturedPass
   readonly call: PassCall
+}
+
+/** Who is told how far a run is. */
+interface RunWatch {
+  /** When everything was computed, or handed to the GPU. */
+  readonly onSubmitted?: () => void
+  readonly clock?: HostClock | undefined
 }
 
 /** What a model was cut into. */
@@ -280,7 +288,7 @@ export class AttentionModel implements AsyncDisposable {
     options: ModelRunOptions,
     onSubmitted: () => void,
   ): Promise<{ type: string; dims: readonly number[]; values: Float32Array }> {
-    const tensor = (await this.#run(feeds, options, onSubmitted))[output]!
+    const tensor = (await this.#run(feeds, options, { onSubmitted }))[output]!
     try {
       return { type: tensor.type, dims: tensor.dims, values: (await tensor.getData()) as Float32Array }
     } finally {
@@ -362,9 +370,13 @@ export class AttentionModel implements AsyncDisposable {
     cache: ModelCache,
     options: ReadOptions,
   ): Promise<Float32Array> {
-    const { logits } = await this.run(feeds.make(ids, cache.length), { ...options, cache, outputs: ['logits'] })
+    const { clock, ...others } = options
+    const runOptions = { ...others, cache, outputs: ['logits'] }
+    const { logits } = await this.#enqueue(() => this.#run(feeds.make(ids, cache.length), runOptions, { clock }))
     try {
-      return await lastRow(this.#model.engine.runtime, logits!)
+      const row = await lastRow(this.#model.engine.runtime, logits!)
+      clock?.endLogits()
+      return row
     } finally {
       logits!.dispose()
     }
@@ -374,7 +386,7 @@ export class AttentionModel implements AsyncDisposable {
     step: CapturedStep,
     token: number,
     cache: ModelCache,
-    { signal, attention }: ReadOptions,
+    { signal, attention, clock }: ReadOptions,
   ): Promise<Float32Array> {
     const { engine } = this.#model
     signal?.throwIfAborted()
@@ -382,7 +394,8 @@ export class AttentionModel implements AsyncDisposable {
     this.#checkCache(cache)
     cache.begin(engine.ort)
     const layers = (layer: number) => cache.layer(layer)
-    const logits = await step.run({ token, pastLength: cache.length, cache: layers, method: attention, signal })
+    const past = { pastLength: cache.length, cache: layers }
+    const logits = await step.run({ token, ...past, method: attention, signal, clock })
     cache.commit()
     return logits
   }
@@ -404,13 +417,13 @@ export class AttentionModel implements AsyncDisposable {
     return this.dispose()
   }
 
-  /** @param onSubmitted when everything was computed, or handed to the GPU */
   async #run(
     feeds: Readonly<Record<string, Tensor>>,
     options: ModelRunOptions,
-    onSubmitted?: () => void,
+    { onSubmitted, clock }: RunWatch = {},
   ): Promise<Record<string, Tensor>> {
     const { engine, inputs, outputs, levels, lastUse } = this.#model
+    clock?.start(false)
     options.signal?.throwIfAborted()
     engine.runtime.assertUsable()
     checkFeeds(inputs, feeds, engine.provider)
@@ -424,7 +437,9 @@ export class AttentionModel implements AsyncDisposable {
       for (const [index, level] of levels.entries()) {
         options.signal?.throwIfAborted()
         await this.#runPiece(level, values, requested)
+        if (level.session) clock?.endPiece()
         for (const attention of level.attentions) await this.#attend(attention, values, facts, feeds, options)
+        if (level.attentions.length > 0) clock?.endAttentions()
         for (const [value, last] of lastUse) if (last === index && !requested.has(value)) values.free(value)
       }
       onSubmitted?.()

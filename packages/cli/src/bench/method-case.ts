@@ -37,6 +37,24 @@ function ofLength(pair: string, length: number): string {
   return share ? `${share[1]}=${Math.max(1, Math.round(length / Number(share[2])))}` : pair
 }
 
+/**
+ * Reads cases as `parseMethodCase` does. What comes out the same at this length, such as n/16 and 2048 of 32768, is there once, where
+ * it comes first: it would be measured twice for nothing.
+ */
+export async function parseMethodCases(
+  cases: readonly string[],
+  length: number,
+  known: Parameters<typeof parseMethodCase>[2],
+): Promise<ConfiguredMethod[]> {
+  const methods = new Map<string, ConfiguredMethod>()
+  for (const each of cases) {
+    const method = await parseMethodCase(each, length, known)
+    const key = JSON.stringify([method.method.id, Object.entries(method.options).sort()])
+    if (!methods.has(key)) methods.set(key, method)
+  }
+  return [...methods.values()]
+}
+
 /** An option's value that is given again and again. */
 export function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value]

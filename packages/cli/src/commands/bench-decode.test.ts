@@ -11,6 +11,7 @@ import { runCaptured } from '../../test/run-captured.js'
 import { SequenceReader } from '../bench/decode/check-token.js'
 import type { DecodeReport } from '../bench/decode/report.js'
 import { appendUpTo, sequenceCache } from '../bench/decode/sequences.js'
+import { parseMethodCases } from '../bench/method-case.js'
 
 let folder: string
 beforeAll(async () => {
@@ -62,6 +63,17 @@ describe('bench decode', () => {
     const page = await readFile(join(folder, 'decode.md'), 'utf8')
     expect(page).toContain(`\`sparse-attention ${argv.join(' ')}\``)
     expect(page.split('\n').filter((line) => line.startsWith('| '))).toHaveLength(2 + 12)
+  })
+
+  it('measures cases that are the same at a length once there', async () => {
+    const known = { known: ['quest', 'twilight'], refusal: 'is none' }
+    const cases = ['quest:tokenBudget=n/16', 'quest:tokenBudget=2048', 'quest', 'quest:heads=sum']
+    const at = async (length: number) =>
+      (await parseMethodCases(cases, length, known)).map(({ options }) => options.tokenBudget)
+    expect([await at(16384), await at(32768)]).toEqual([
+      [1024, 2048, 5461],
+      [2048, 10923],
+    ])
   })
 
   it('finds an answer that is not of the selection', async () => {

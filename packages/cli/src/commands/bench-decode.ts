@@ -1,13 +1,13 @@
 import { performance } from 'node:perf_hooks'
 import { GpuTimer, measureCeilings } from '@sparse-attention/compare'
-import type { ConfiguredMethod, PagedKVCache } from '@sparse-attention/core'
+import type { PagedKVCache } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
 import { Command } from 'commander'
 import { measureToken, type TokenOptions, type TokenResult } from '../bench/decode/measure-token.js'
 import { type DecodeReport, formatDecode, formatDecodeMarkdown, formatTokens } from '../bench/decode/report.js'
 import { appendUpTo, pageSize, sequenceCache } from '../bench/decode/sequences.js'
-import { collect, parseMethodCase } from '../bench/method-case.js'
+import { collect, parseMethodCases } from '../bench/method-case.js'
 import { ResultFolder } from '../bench/result-folder.js'
 import { describeRun } from '../bench/run-report.js'
 import { commandLine } from '../bench/versions.js'
@@ -78,7 +78,7 @@ async function benchDecode(options: BenchDecodeOptions, out: Output, command: st
   const start = performance.now()
   const cases = options.case ?? usualCases
   const known = { known: decodeMethods(), refusal: 'does not run token by token' }
-  for (const each of cases) await parseMethodCase(each, 1024, known) // found wrong now, not after the first shape
+  await parseMethodCases(cases, 1024, known) // found wrong now, not after the first shape
   const folder = await ResultFolder.open(options.out, 'decode')
   using runtime = await createRuntime({ onNotice: out.log })
   const usual = defaults[runtime.software ? 'software' : 'hardware']
@@ -95,8 +95,7 @@ async function benchDecode(options: BenchDecodeOptions, out: Output, command: st
     ...{ ceilings, results, seconds: (performance.now() - start) / 1000 },
   })
   const measureAll = async (cache: PagedKVCache) => {
-    const methods: ConfiguredMethod[] = [dense({ kernel: 'split' })]
-    for (const each of cases) methods.push(await parseMethodCase(each, cache.length, known))
+    const methods = [dense({ kernel: 'split' }), ...(await parseMethodCases(cases, cache.length, known))]
     for (const group of groups) {
       const found = await measureToken(cache, group, methods, measuring)
       results.push(...found)

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks'
-import { type ConfiguredMethod, SparseAttentionError } from '@sparse-attention/core'
+import { SparseAttentionError } from '@sparse-attention/core'
 import { createRuntime } from '@sparse-attention/core/node'
 import { dense } from '@sparse-attention/kernels'
 import { loadHeldOutBook, loadLanguageModel } from '@sparse-attention/models/node'
@@ -11,7 +11,7 @@ import {
   formatGenerationMarkdown,
   type GenerationReport,
 } from '../bench/generate/report.js'
-import { collect, parseMethodCase } from '../bench/method-case.js'
+import { collect, parseMethodCases } from '../bench/method-case.js'
 import { ResultFolder } from '../bench/result-folder.js'
 import { describeRun } from '../bench/run-report.js'
 import { commandLine } from '../bench/versions.js'
@@ -28,6 +28,8 @@ interface BenchGenerateOptions {
   readonly passages?: number
   readonly needles?: number
   readonly seed: number
+  /** --no-capture. */
+  readonly capture: boolean
   readonly out?: string
   readonly json?: boolean
 }
@@ -66,6 +68,7 @@ export function benchGenerateCommand(output: (json: boolean) => Output): Command
     .option('--passages <n>', 'texts (default: 2, on a software adapter 1)', integer(0))
     .option('--needles <n>', 'needles (default: 20, on a software adapter 1)', integer(0))
     .option('--seed <n>', 'of the first passage and the first needle; the others follow', integer(0), 1)
+    .option('--no-capture', "do not record onnxruntime-web's dispatches")
     .option('--out <folder>', 'write generate.json and generate.md there, again after each passage and needle')
     .option('--json', 'print one JSON object')
     .action(async (options: BenchGenerateOptions, command: Command) => {
@@ -82,11 +85,10 @@ async function benchGenerate(options: BenchGenerateOptions, out: Output, command
   const folder = await ResultFolder.open(options.out, 'generate')
   using runtime = await createRuntime({ onNotice: out.log })
   const usual = defaults[runtime.software ? 'software' : 'hardware']
-  const { length = usual.length, tokens = usual.tokens, seed, case: cases = usual.cases } = options
+  const { length = usual.length, tokens = usual.tokens, seed, capture, case: cases = usual.cases } = options
   const { passages = usual.passages, needles = usual.needles } = options
   const exact = dense({ kernel: 'split' })
-  const methods: ConfiguredMethod[] = [exact]
-  for (const each of cases) methods.push(await parseMethodCase(each, length, known))
+  const methods = [exact, ...(await parseMethodCases(cases, length, known))]
   const language = await loadLanguageModel({ signal })
   const capacity = length + Math.max(tokens, answerTokens)
   if (capacity > language.config.maxLength) {
@@ -97,7 +99,13 @@ async function benchGenerate(options: BenchGenerateOptions, out: Output, command
     })
   }
   const text = language.tokenizer.encode(await loadHeldOutBook({ signal }))
-  const loaded = await loadForGeneration(runtime, language, { prefill: dense(), decode: exact }, capacity, out)
+  const loaded = await loadForGeneration(
+    runtime,
+    language,
+    { prefill: dense(), decode: exact },
+    { capacity, capture },
+    out,
+  )
   const reportOf = (found: GenerationFound): GenerationReport => ({
     ...describeRun(runtime, command),
     ...{ model: 'bookworm-9m', length, tokens, seed },

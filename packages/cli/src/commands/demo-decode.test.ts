@@ -54,6 +54,12 @@ describe('bench generate', () => {
     expect(report).toMatchObject({ model: 'bookworm-9m', length: 64, tokens: 16, passages: 1, needles: 1, seed: 1 })
     const [dense, narrow] = report.results
     expect(dense).toMatchObject({ method: 'dense', density: 1, agreement: [1], samePrefix: [16] })
+    for (const { hostTimes, tokenMs } of report.results) {
+      // Eight layers, and what is left of the model behind the last.
+      const { captured, piecesMs, attentionsMs } = hostTimes!
+      expect([captured, piecesMs.length, attentionsMs.length]).toEqual([false, 9, 8])
+      expect(Math.max(...piecesMs, ...attentionsMs)).toBeLessThan(tokenMs!)
+    }
     expect(narrow).toMatchObject({ method: 'sink-window', options: expect.objectContaining({ localWindow: 16 }) })
     expect(narrow!.density).toBeLessThan(0.5)
     expect(narrow!.samePrefix[0]).toBeLessThanOrEqual(16 * narrow!.agreement[0]!)
@@ -61,9 +67,9 @@ describe('bench generate', () => {
 
     const { seconds: _, ...written } = JSON.parse(await readFile(join(folder, 'generate.json'), 'utf8'))
     expect({ ...written, seconds: report.seconds }).toEqual(report)
-    expect(await readFile(join(folder, 'generate.md'), 'utf8')).toMatch(
-      /\| sink-window \(sink 4, localWindow 16[^|]*\| 0\.\d{3} \| [01] of 1 \|/,
-    )
+    const page = await readFile(join(folder, 'generate.md'), 'utf8')
+    expect(page.match(/^\| (dense|sink-window) .*\| no \| \d+\.\d\d \| (\d+\.\d\d, ){8}\d/gm)).toHaveLength(2)
+    expect(page).toMatch(/\| sink-window \(sink 4, localWindow 16[^|]*\| 0\.\d{3} \| [01] of 1 \|/)
   })
 
   it.each([

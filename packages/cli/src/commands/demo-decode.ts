@@ -97,7 +97,7 @@ async function demoDecode(options: DemoDecodeOptions, out: Output): Promise<Demo
     exact,
     ...sparse.map(({ factory, given }) => factory({ ...factory.definition.scaled(length), ...given })),
   ]
-  const loaded = await loadForGeneration(runtime, language, { prefill: dense(), decode: exact }, capacity, out)
+  const loaded = await loadForGeneration(runtime, language, { prefill: dense(), decode: exact }, { capacity }, out)
   const bar = out.progress(qualitySteps({ methods, samples }))
   try {
     const common = { loaded, language, text, methods, length, tokens, samples, seed, signal }
@@ -108,7 +108,7 @@ async function demoDecode(options: DemoDecodeOptions, out: Output): Promise<Demo
       tokens,
       samples,
       seed,
-      results: measured.map(({ method, ...result }) => ({
+      results: measured.map(({ method, hostTimes: _, ...result }) => ({
         method: method.method.id,
         options: method.options,
         ...result,

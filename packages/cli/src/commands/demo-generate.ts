@@ -138,7 +138,7 @@ async function demoGenerate(options: DemoGenerateOptions, out: Output): Promise<
   }
   const sampling = samplingOptions(options)
 
-  const loaded = await loadForGeneration(runtime, language, methods, ids.length + maxNewTokens, out)
+  const loaded = await loadForGeneration(runtime, language, methods, { capacity: ids.length + maxNewTokens }, out)
   const live = out.liveText()
   try {
     using cache = await loaded.createCache(ids.length + maxNewTokens)

@@ -3,7 +3,8 @@ import { mean, median } from '@sparse-attention/compare'
 import type { ConfiguredMethod } from '@sparse-attention/core'
 import { dense } from '@sparse-attention/kernels'
 import { heldOutPassage, isCorrect, type LanguageModel, needle } from '@sparse-attention/models'
-import { type AttentionMethod, type ModelCache, nextToken } from '@sparse-attention/onnxruntime'
+import { type AttentionMethod, type HostTimes, type ModelCache, nextToken } from '@sparse-attention/onnxruntime'
+import { medianHostTimes } from './host-times.js'
 import type { LoadedForGeneration } from './load-for-generation.js'
 
 /** What a method writes beside dense decoding, after one passage. */
@@ -16,6 +17,8 @@ export interface TextQuality {
   readonly samePrefix: number
   /** Median of a step of the text that was not looked into. */
   readonly tokenMs: number
+  /** Where that went: medians of those steps. */
+  readonly hostTimes: HostTimes
 }
 
 /** What is left of dense decoding with a method in its place. */
@@ -98,13 +101,17 @@ export class DecodeMeter implements Disposable {
       reader.rewind()
       const densities: number[] = []
       const times: number[] = []
+      const parts: HostTimes[] = []
       const chosen: number[] = []
       for (let at = 0, token = passage.at(-1)!; at < tokens; at++) {
         const looks = at % looksEvery === looksEvery - 1
         const start = performance.now()
-        const { next, density } = await reader.step(token, method, looks)
+        const { next, density, hostTimes } = await reader.step(token, method, looks)
         if (density !== undefined) densities.push(density)
-        else times.push(performance.now() - start)
+        else {
+          times.push(performance.now() - start)
+          parts.push(hostTimes!)
+        }
         chosen.push(next)
         if (i === 0) written.push(next)
         token = written[at]!
@@ -116,6 +123,7 @@ export class DecodeMeter implements Disposable {
         agreement: mean(same.map(Number)),
         samePrefix: first < 0 ? tokens : first,
         tokenMs: median(times),
+        hostTimes: medianHostTimes(parts),
       })
       onStep(`${method.method.id}: text`)
     }
@@ -182,14 +190,14 @@ class Reader {
     token: number,
     decode: ConfiguredMethod,
     looks: boolean,
-  ): Promise<{ next: number; density: number | undefined }> {
+  ): Promise<{ next: number; density: number | undefined; hostTimes: HostTimes | undefined }> {
     return this.#read([token], { prefill: exact, decode }, looks)
   }
 
   async #read(ids: readonly number[], attention: AttentionMethod, looks: boolean) {
     const { cache, signal } = this
-    const options = { cache, attention, signal, statisticsEvery: looks ? 1 : 0 }
-    const { token, statistics } = await nextToken(this.loaded.model, ids, options)
-    return { next: token, density: statistics?.density }
+    const options = { cache, attention, signal, statisticsEvery: looks ? 1 : 0, hostTimes: !looks }
+    const { token, statistics, hostTimes } = await nextToken(this.loaded.model, ids, options)
+    return { next: token, density: statistics?.density, hostTimes }
   }
 }

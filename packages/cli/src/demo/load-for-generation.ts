@@ -18,12 +18,13 @@ const pageSize = 16
  * Loads the demo model to generate with, a progress bar while it does.
  *
  * @param capacity tokens of prompt and text together, at most
+ * @param capture false: onnxruntime-web's dispatches are not recorded. Default true, for adapters that are not software
  */
 export async function loadForGeneration(
   runtime: Runtime,
   language: LanguageModel,
   methods: { readonly prefill: ConfiguredMethod; readonly decode: ConfiguredMethod },
-  capacity: number,
+  { capacity, capture = true }: { readonly capacity: number; readonly capture?: boolean },
   { signal, progress }: Pick<Output, 'signal' | 'progress'>,
 ): Promise<LoadedForGeneration> {
   const ort = await loadOrt(runtime)
@@ -32,7 +33,7 @@ export async function loadForGeneration(
     const model = await AttentionModel.load(runtime, ort, language.model, {
       attention: () => methods,
       cache: { pageSize },
-      captureSteps: { capacity },
+      ...(capture && { captureSteps: { capacity } }),
       preferredOutputLocation: 'gpu-buffer',
       // Weights are made float32 once, not for every token.
       sessionOptions: { extra: { session: { disable_quant_qdq: '1' } } },

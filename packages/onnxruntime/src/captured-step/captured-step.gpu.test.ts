@@ -39,7 +39,7 @@ test('recorded steps write the same text, read back only logits, bind nothing an
   const { createBindGroup } = device
   const mapAsync = GPUBuffer.prototype.mapAsync
   let [maps, bindGroups] = [0, 0]
-  const perToken: { maps: number; bindGroups: number }[] = []
+  const perToken: { maps: number; bindGroups: number; captured: boolean }[] = []
   GPUBuffer.prototype.mapAsync = function (...args) {
     maps++
     return mapAsync.apply(this, args)
@@ -49,9 +49,12 @@ test('recorded steps write the same text, read back only logits, bind nothing an
     return createBindGroup.call(device, descriptor)
   }
   try {
-    for await (const { token, logProbability } of model.generate(tinyPrompt, { cache, maxNewTokens: 12 })) {
+    const options = { cache, maxNewTokens: 12, hostTimes: true }
+    for await (const { token, logProbability, hostTimes } of model.generate(tinyPrompt, options)) {
       written.push({ token, logProbability })
-      perToken.push({ maps, bindGroups })
+      const { captured, piecesMs, attentionsMs } = hostTimes!
+      expect([piecesMs.length, attentionsMs.length]).toEqual([model.describe().pieces, 2])
+      perToken.push({ maps, bindGroups, captured })
       maps = bindGroups = 0
     }
   } finally {
@@ -64,8 +67,9 @@ test('recorded steps write the same text, read back only logits, bind nothing an
     expect(Math.abs(logProbability - expected[i]!.logProbability)).toBeLessThan(1e-4)
   }
   expect(model.describe().capturedSteps.used).toBe(true)
-  // Tokens 3 to 7 are recorded steps: the one before is computed both ways, those after have no room. Logits are read back.
+  // Tokens 3 to 8 are recorded steps: the one before is computed both ways, those after have no room. Logits are read back.
   expect(perToken.slice(2, 12).map(({ maps }) => maps)).toEqual(new Array(10).fill(1))
+  expect(perToken.map(({ captured }) => captured)).toEqual(perToken.map((_, n) => n >= 2 && n <= 7))
   // What is recorded binds nothing anew: what is left is appending and attention.
   expect(perToken.slice(2, 7).map(({ bindGroups }) => bindGroups)).toEqual(new Array(5).fill(perToken[2]!.bindGroups))
   expect(perToken[2]!.bindGroups).toBeLessThan(perToken[8]!.bindGroups / 2)

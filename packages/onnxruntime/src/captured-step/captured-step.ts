@@ -10,6 +10,7 @@ import {
 } from '@sparse-attention/core'
 import type { Tensor as OrtTensor } from 'onnxruntime-web'
 import type { CutAttention, Level } from '../cut.js'
+import type { HostClock } from '../generate/host-times.js'
 import { roleOf } from '../generate/language-feeds.js'
 import type { Graph } from '../graph.js'
 import { DataType } from '../onnx.js'
@@ -44,6 +45,7 @@ export interface CapturedCall {
   readonly cache: (layer: number) => KVCache | undefined
   readonly method: AttentionMethod | undefined
   readonly signal: AbortSignal | undefined
+  readonly clock: HostClock | undefined
 }
 
 /**
@@ -94,8 +96,9 @@ export class CapturedStep {
   }
 
   /** @returns f32 [vocabulary] */
-  async run({ token, pastLength, cache, method, signal }: CapturedCall): Promise<Float32Array> {
+  async run({ token, pastLength, cache, method, signal, clock }: CapturedCall): Promise<Float32Array> {
     const { device } = this.#runtime
+    clock?.start(true)
     for (const [name, tensor] of this.#pieces.tensors) {
       const role = roleOf(name)
       if (name !== pastLengthInput && role === undefined) continue
@@ -105,7 +108,10 @@ export class CapturedStep {
     const checks: Promise<void>[] = []
     for (const { piece, name, attentions } of this.#levels) {
       signal?.throwIfAborted()
-      if (piece) await this.#pieces.replay(piece)
+      if (piece) {
+        await this.#pieces.replay(piece)
+        clock?.endPiece()
+      }
       if (attentions.length === 0) continue
       const compiled = await Promise.all(
         attentions.map(({ replaced, q }) => replaced.forStep(q, cache(replaced.node.layer), method)),
@@ -118,9 +124,11 @@ export class CapturedStep {
         device.queue.submit([encoder.finish()])
       })
       checks.push(submitted.check)
+      clock?.endAttentions()
     }
     const logits = await this.#readLogits()
     await Promise.all(checks)
+    clock?.endLogits()
     return logits
   }
 

@@ -51,7 +51,7 @@ describe('generate', () => {
     expect(written.map(({ token }) => token)).toEqual(tokens)
     // Logits of a few units, sums in another order: a few hundred roundings of 6e-8.
     for (const [i, { logProbability }] of written.entries()) expect(logProbability).toBeCloseTo(logs[i]!, 4)
-    expect(written.every((token) => !('statistics' in token))).toBe(true)
+    expect(written.every((token) => !('statistics' in token || 'hostTimes' in token))).toBe(true)
     expect(generation.finishReason).toBe('length')
     expect(() => generation[Symbol.asyncIterator]()).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }))
   })
@@ -89,6 +89,20 @@ describe('a conversation', () => {
     // Nothing but what has been written.
     expect(await write([], { cache, maxNewTokens: 1 })).toEqual(
       (await greedy([...tinyPrompt, ...first, 4, 2, ...tokens], 1)).tokens,
+    )
+  })
+
+  test('makes tokens of earlier turns less likely too, and those that were cut no more', async () => {
+    using cache = await model.createCache({ capacity: 64 })
+    // So much that no token comes twice.
+    const options = { maxNewTokens: 4, repetitionPenalty: 50 }
+    const first = await write(tinyPrompt, { ...options, cache })
+    const turn = [4, 2]
+    const length = cache.length
+    expect(await write(turn, { ...options, cache })).toEqual(await write([...tinyPrompt, ...first, ...turn], options))
+    cache.truncate(length)
+    expect(await write(turn, { ...options, cache })).toEqual(
+      await write([...tinyPrompt, ...first.slice(0, -1), ...turn], options),
     )
   })
 
@@ -152,6 +166,21 @@ test('tells density and keys per query of every n-th run, by another method than
   const later = await collect(model.generate(prompt, { ...options, statisticsFrom: 2 }))
   const keys = later.map(({ statistics }) => statistics?.layers.map((layer) => layer.keysPerQuery))
   expect(keys).toEqual([undefined, undefined, [82, 82], undefined])
+})
+
+test('tells what each part of a run took, and nothing where it is not asked for', async () => {
+  const before = performance.now()
+  const tokens = await collect(model.generate(tinyPrompt, { maxNewTokens: 2, hostTimes: true }))
+  const passed = performance.now() - before
+  let sum = 0
+  for (const { hostTimes } of tokens) {
+    const { captured, piecesMs, attentionsMs, logitsMs } = hostTimes!
+    expect([captured, piecesMs.length, attentionsMs.length]).toEqual([false, model.describe().pieces, 2])
+    for (const ms of [...piecesMs, ...attentionsMs]) expect(ms).toBeGreaterThan(0)
+    expect(logitsMs).toBeGreaterThanOrEqual(0)
+    sum += [...piecesMs, ...attentionsMs, logitsMs].reduce((a, b) => a + b, 0)
+  }
+  expect(sum).toBeLessThanOrEqual(passed)
 })
 
 test('writes from pages what it writes from tensors, turn after turn, where the method can read them and where it cannot', async () => {

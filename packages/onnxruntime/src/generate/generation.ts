@@ -1,6 +1,7 @@
 import { SparseAttentionError } from '@sparse-attention/core'
 import type { ModelCache } from '../model-cache.js'
 import type { AttentionEvent, AttentionMethod } from '../replaced-attention.js'
+import { HostClock, type HostTimes } from './host-times.js'
 import type { CheckedOptions } from './options.js'
 import { seededFractions } from './random.js'
 import { chooseToken } from './sampling.js'
@@ -13,6 +14,8 @@ export interface GeneratedToken {
   readonly logProbability: number
   /** Of the run that gave these logits, where `statisticsEvery` asks for it. */
   readonly statistics?: GenerationStatistics
+  /** Likewise, where `hostTimes` asks for it. */
+  readonly hostTimes?: HostTimes
 }
 
 /** Why a text ended: a stop condition was met, or it has `maxNewTokens`. */
@@ -41,6 +44,8 @@ export interface ReadOptions {
   readonly signal?: AbortSignal
   readonly attention?: AttentionMethod
   readonly onAttention?: (event: AttentionEvent) => Promise<void>
+  /** Is told when parts of the run end. */
+  readonly clock?: HostClock
 }
 
 /**
@@ -101,10 +106,12 @@ class RunningGeneration implements Generation {
 
   async *#write(cache: ModelCache): AsyncGenerator<GeneratedToken, void, undefined> {
     const { prompt, options, runner } = this
-    const { maxNewTokens, statisticsEvery, statisticsFrom, seed, signal, attention } = options
+    const { maxNewTokens, repetitionPenalty, statisticsEvery, statisticsFrom, hostTimes, seed, signal, attention } =
+      options
     const fraction = seededFractions(seed)
-    const seen = new Set(prompt)
+    const seen = new Set(repetitionPenalty === 1 ? [] : [...cache.knownTokens, ...cache.unread, ...prompt])
     const written: number[] = []
+    const clock = hostTimes ? new HostClock() : undefined
     let unread = [...cache.unread, ...prompt]
     while (written.length < maxNewTokens) {
       signal?.throwIfAborted()
@@ -115,7 +122,9 @@ class RunningGeneration implements Generation {
         ...(signal && { signal }),
         ...(attention && { attention }),
         ...(collector && { onAttention: collector.onAttention }),
+        ...(clock && { clock }),
       })
+      cache.remember(unread)
       const chosen = chooseToken(logits, options, seen, fraction)
       written.push(chosen.token)
       seen.add(chosen.token)
@@ -124,7 +133,11 @@ class RunningGeneration implements Generation {
       cache.unread = unread
       if (endsText(written, options.stop)) this.#finishReason = 'stop'
       else if (written.length === maxNewTokens) this.#finishReason = 'length'
-      yield { ...chosen, ...(collector && { statistics: collector.result() }) }
+      yield {
+        ...chosen,
+        ...(collector && { statistics: collector.result() }),
+        ...(clock && { hostTimes: clock.result() }),
+      }
       if (this.#finishReason === 'stop') return
     }
   }

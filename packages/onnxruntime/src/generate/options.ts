@@ -4,7 +4,10 @@ import type { AttentionMethod } from '../replaced-attention.js'
 
 /** How the next token is chosen from the logits. Named as in Hugging Face's generation configs, and applied in their order. */
 export interface SamplingOptions {
-  /** Divides the logits of repeated tokens where they are positive, and multiplies them elsewhere. Default 1: nothing. */
+  /**
+   * Divides the logits of tokens that were there before, in this conversation's prompts and texts, where they are positive, and
+   * multiplies them elsewhere. Default 1: nothing.
+   */
   readonly repetitionPenalty?: number
   /** Divides the logits. 0, the default: the most likely token is taken, the first of equals. */
   readonly temperature?: number
@@ -44,6 +47,8 @@ export interface GenerateOptions extends SamplingOptions {
   readonly statisticsEvery?: number
   /** The first token that it looks into, counted from 0: with 1, the time to the first token is measured undisturbed. Default 0. */
   readonly statisticsFrom?: number
+  /** Tells of each token where the host's time for the run that gave it went. Default false. */
+  readonly hostTimes?: boolean
   /** Stops before the next piece or submit; the iterator rejects with the signal's reason. The cache keeps whole tokens. */
   readonly signal?: AbortSignal
 }
@@ -54,9 +59,9 @@ export type CheckedOptions = Required<Omit<GenerateOptions, 'cache' | 'attention
 
 /** @throws INVALID_OPTION naming the option */
 export function checkOptions(options: GenerateOptions): CheckedOptions {
-  const { stop = {}, seed = Math.floor(Math.random() * 2 ** 32), cache, attention, signal } = options
+  const { stop = {}, seed = Math.floor(Math.random() * 2 ** 32), hostTimes = false, cache, attention, signal } = options
   const number = (
-    name: Exclude<keyof GenerateOptions, 'stop' | 'cache' | 'attention' | 'signal' | 'seed'>,
+    name: Exclude<keyof GenerateOptions, 'stop' | 'cache' | 'attention' | 'signal' | 'seed' | 'hostTimes'>,
     fallback: number,
     accepts: (value: number) => boolean,
     allowed: string,
@@ -67,6 +72,7 @@ export function checkOptions(options: GenerateOptions): CheckedOptions {
   }
   const count = (least: number) => (value: number) => Number.isSafeInteger(value) && value >= least
   if (!Number.isSafeInteger(seed)) throw refused('seed', `seed is ${seed}.`, 'Use an integer.')
+  if (typeof hostTimes !== 'boolean') throw refused('hostTimes', `hostTimes is ${hostTimes}.`, 'Use true or false.')
   const ids = (name: string, list: readonly number[] | undefined, least: number) => {
     if (Array.isArray(list) && list.length >= least && list.every(count(0))) return
     throw refused(name, `${name} is ${JSON.stringify(list)}.`, 'Use ids of tokens, as arrays of integers from 0.')
@@ -83,6 +89,7 @@ export function checkOptions(options: GenerateOptions): CheckedOptions {
     minP: number('minP', 0, (x) => x >= 0 && x <= 1, 'a number from 0 to 1'),
     statisticsEvery: number('statisticsEvery', 0, count(0), 'an integer of at least 1, or 0 for never'),
     statisticsFrom: number('statisticsFrom', 0, count(0), 'an integer from 0'),
+    hostTimes,
     seed,
     stop: { tokens, sequences },
     ...(cache && { cache }),

@@ -91,13 +91,14 @@ describe('seededFractions', () => {
 })
 
 describe('checkOptions', () => {
-  test('fills in the defaults of Hugging Face but for sampling, which is asked for', () => {
+  test('fills in defaults: the most likely token, and nothing left out or penalised', () => {
     expect(checkOptions({ seed: 3 })).toEqual({
       ...neutral,
       temperature: 0,
       maxNewTokens: 128,
       statisticsEvery: 0,
       statisticsFrom: 0,
+      hostTimes: false,
       seed: 3,
       stop: { tokens: [], sequences: [] },
     })
@@ -118,6 +119,7 @@ describe('checkOptions', () => {
     ['seed', { seed: 0.5 }],
     ['statisticsEvery', { statisticsEvery: -1 }],
     ['statisticsFrom', { statisticsFrom: 0.5 }],
+    ['hostTimes', { hostTimes: 1 as never }],
     ['stop.tokens', { stop: { tokens: [-1] } }],
     ['stop.sequences[1]', { stop: { sequences: [[1], []] } }],
   ])('refuses %s: %o', (where, options) => {

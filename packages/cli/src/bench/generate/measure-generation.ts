@@ -1,6 +1,8 @@
 import { mean, median } from '@sparse-attention/compare'
 import type { OptionValue } from '@sparse-attention/core'
+import type { HostTimes } from '@sparse-attention/onnxruntime'
 import type { DecodeMeter, TextQuality } from '../../demo/decode-quality.js'
+import { medianHostTimes } from '../../demo/host-times.js'
 
 /** What is left of dense decoding with a method in its place, over passages and needles. */
 export interface GenerationResult {
@@ -16,6 +18,8 @@ export interface GenerationResult {
   readonly needles: number
   /** Median of a step, over passages. */
   readonly tokenMs: number | null
+  /** Where the host's time for a step went, likewise. */
+  readonly hostTimes: HostTimes | null
 }
 
 export interface GenerationPlan {
@@ -52,6 +56,7 @@ export async function measureGeneration(plan: GenerationPlan): Promise<Generatio
       samePrefix: texts.map((of) => of[i]!.samePrefix),
       needles: correct[i]!,
       tokenMs: texts.length === 0 ? null : median(texts.map((of) => of[i]!.tokenMs)),
+      hostTimes: texts.length === 0 ? null : medianHostTimes(texts.map((of) => of[i]!.hostTimes)),
     })),
   })
   for (let i = 0; i < Math.max(plan.passages, plan.needles); i++) {

@@ -2,6 +2,7 @@ import { mean } from '@sparse-attention/compare'
 import { FigureTable } from '../figure-table.js'
 import { formatMethod, formatMs, formatNumber, formatShare } from '../format.js'
 import { formatRun, type RunReport } from '../run-report.js'
+import { formatHostTimes, hostTimesMarkdown } from './host-table.js'
 import type { GenerationFound, GenerationResult } from './measure-generation.js'
 
 /** What `bench generate --json` prints. */
@@ -26,11 +27,13 @@ export function formatFound(found: GenerationFound): string {
 }
 
 export function formatGeneration(report: GenerationReport): string {
-  return [formatFound(report), '', ...notes(report), formatRun(report)].join('\n')
+  const { results } = report
+  return [formatFound(report), '', formatHostTimes(results), '', ...notes(report), formatRun(report)].join('\n')
 }
 
 export function formatGenerationMarkdown(report: GenerationReport): string {
-  return tableOf(report).markdown('Writing token by token', report.results, notes(report), report)
+  const { results } = report
+  return `${tableOf(report).markdown('Writing token by token', results, notes(report), report)}\n${hostTimesMarkdown(results)}`
 }
 
 function cells(result: GenerationResult, needles: number): string[] {
