@@ -17,6 +17,15 @@ export function siteHeaders(): Record<string, string> {
   )
 }
 
+/**
+ * The policy as a built page says it itself, for hosts that send no headers, such as GitHub Pages: all of it but who may frame the
+ * page, which only a header can say.
+ */
+export function policyOfPages(): string {
+  const directives = siteHeaders()['Content-Security-Policy']!.split('; ')
+  return directives.filter((directive) => !directive.startsWith('frame-ancestors')).join('; ')
+}
+
 /** In place of a nonce on the development server, whose pages are nobody else's. */
 export const developmentNonce = 'development'
 

@@ -15,7 +15,7 @@ const built = apps.filter(
 )
 const heading = (page: Page) => page.getByRole('heading', { level: 1 }).waitFor()
 
-/** The site in a folder of a host, as beside its documentation. Outside of the folder there is nothing. */
+/** The site in a folder of a host that sends no headers of ours, as GitHub Pages does. Outside of the folder there is nothing. */
 async function serveInFolder(): Promise<AsyncDisposable & { readonly url: string }> {
   const folder = '/docs/apps/'
   const server = createServer(async (request, response) => {
@@ -25,8 +25,7 @@ async function serveInFolder(): Promise<AsyncDisposable & { readonly url: string
       return
     }
     const answer = await fetch(new URL(path.slice(folder.length), inject('site')))
-    const headers = [...answer.headers].filter(([name]) => !/^(connection|content-encoding|content-length)/.test(name))
-    response.writeHead(answer.status, Object.fromEntries(headers))
+    response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type')! })
     response.end(Buffer.from(await answer.arrayBuffer()))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -62,16 +61,45 @@ test('in a folder of a host every app opens, with its icon, and leads to the oth
   expect(missing).toEqual([])
 })
 
-test('in a folder of a host a worker finds its model and onnxruntime-web', async ({ app }) => {
+test('in a folder of a host a worker finds its model and onnxruntime-web, and says how far they are', async ({
+  app,
+}) => {
   await using host = await serveInFolder()
   app.allow(new RegExp(`^left the site: ${host.url}`))
   const { page } = app
   await page.goto(`${host.url}vision/`)
+  await page.getByText('The page is not cross-origin isolated').waitFor()
+  await page.evaluate(() => {
+    const seen = new Set<string>()
+    Object.assign(globalThis, { seen })
+    const look = () => {
+      for (const { textContent } of document.querySelectorAll('[data-testid="job-running"] p')) seen.add(textContent!)
+    }
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true })
+  })
   await page.getByRole('button', { name: 'ketch' }).click()
   // The first part of the model is there, so everything that computes is.
   await page.getByText('Preparing the model').waitFor({ timeout: 60_000 })
   await page.getByRole('button', { name: 'Cancel' }).click()
   await page.getByTestId('job-cancelled').waitFor()
+  const seen = await page.evaluate(() => [...(globalThis as unknown as { seen: Set<string> }).seen])
+  expect(seen).toContainEqual(expect.stringMatching(/^Loading the model — [\d.]+ .?B/))
+  expect(seen).toContainEqual(expect.stringMatching(/^Loading onnxruntime-web — [\d.]+ MB/))
+})
+
+test('on a host without headers a page keeps its own content security policy', async ({ app }) => {
+  await using host = await serveInFolder()
+  app.allow(new RegExp(`^left the site: ${host.url}`))
+  app.allow(/^console: .*inline script.*Content Security Policy/)
+  await app.page.goto(host.url)
+  await heading(app.page)
+  const ran = await app.page.evaluate(() => {
+    const script = document.createElement('script')
+    script.textContent = 'globalThis.injected = true'
+    document.head.append(script)
+    return 'injected' in globalThis
+  })
+  expect(ran).toBe(false)
 })
 
 test('pages may use the camera, and nothing else that asks', async ({ app }) => {

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import react from '@vitejs/plugin-react'
-import { defaultClientConditions, defineConfig, type UserConfig } from 'vite'
-import { developmentHeaders, developmentNonce, siteHeaders } from './headers.js'
+import { defaultClientConditions, defineConfig, type Plugin, type UserConfig } from 'vite'
+import { developmentHeaders, developmentNonce, policyOfPages, siteHeaders } from './headers.js'
 
 const here = import.meta.dirname
 const repository = join(here, '..')
@@ -15,13 +15,26 @@ const pages = ['.', ...readdirSync(here).filter((name) => name !== 'dist' && (on
   .map((folder) => join(here, folder, 'index.html'))
   .filter((page) => existsSync(page))
 
+/** First in the head: it holds for what comes after it. */
+const policy: Plugin = {
+  name: 'content-security-policy',
+  apply: 'build',
+  transformIndexHtml: () => [
+    {
+      tag: 'meta',
+      attrs: { 'http-equiv': 'Content-Security-Policy', content: policyOfPages() },
+      injectTo: 'head-prepend',
+    },
+  ],
+}
+
 export default defineConfig(
   ({ command, isPreview }): UserConfig => ({
     root: here,
     // A built site works in any folder of a host.
     base: './',
     appType: 'mpa',
-    plugins: [react()],
+    plugins: [react(), policy],
     resolve: {
       // The packages' source, so that nothing needs to be built first; their files (models, photos) are found as packages.
       alias: [

@@ -9,7 +9,7 @@ import { BudgetCharts } from './BudgetCharts.js'
 import classes from './chat.module.css'
 import { type ChosenDocument, DocumentPanel, theBook } from './DocumentPanel.js'
 import { MethodField, withBudgets } from './MethodField.js'
-import { findMethod, readingMethods, writingMethods } from './methods.js'
+import { methodOf, readingMethods, writingMethods } from './methods.js'
 import { Pane } from './Pane.js'
 import type { Prepared, Stretch, WriteRequest, WriteResult } from './requests.js'
 import { SamplingFields, type WritingOptions } from './SamplingFields.js'
@@ -18,16 +18,14 @@ import type { ChatApi } from './worker.js'
 
 const client = connect<ChatApi>(() => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' }))
 
-const title = (id: string): string => findMethod(id).definition.title
+const title = (id: string): string => methodOf(id).definition.title
 
 export function Chat(): ReactElement {
   const preparing = useJob<Prepared>()
-  const { run: prepare, result: prepared, state } = preparing
+  const { run: prepare, result: prepared } = preparing
   useEffect(() => {
     prepare(({ signal, report }) => client.call('prepare', undefined, { signal, onReport: report }))
   }, [prepare])
-  // After other failures the job's status offers a new start.
-  const notLoaded = state.status === 'cancelled' || (state.status === 'failed' && state.error.code === 'INVALID_FILE')
   return (
     <>
       <Text className={shell.lead!}>
@@ -37,12 +35,7 @@ export function Chat(): ReactElement {
         sparse methods that you choose.
       </Text>
       <DeviceBadge device={prepared?.device} />
-      {!prepared && <JobStatus job={preparing} restart={client.restart} />}
-      {!prepared && notLoaded && (
-        <Button variant="default" mt="sm" onClick={preparing.again}>
-          Load the model
-        </Button>
-      )}
+      {!prepared && <JobStatus job={preparing} retry="Load the model" />}
       {prepared && <Conversation prepared={prepared} />}
     </>
   )
@@ -191,7 +184,7 @@ function Conversation({ prepared: { sizes } }: { prepared: Prepared }): ReactEle
           </Button>
           {!fits && <Text size="sm">The conversation is full: read the document again.</Text>}
         </div>
-        <JobStatus job={job} restart={client.restart} />
+        <JobStatus job={job} />
         {needle && (
           <Text data-testid="needle-result">
             Hidden after {needle.at.toLocaleString('en-US')} of {needle.of.toLocaleString('en-US')} tokens: “

@@ -4,7 +4,7 @@ import type { ReactElement } from 'react'
 import { OptionFields } from '../shell/OptionFields.js'
 import classes from './chat.module.css'
 import type { MethodChoice } from './language-session.js'
-import { findMethod } from './methods.js'
+import { methodOf } from './methods.js'
 
 export interface MethodFieldProps {
   readonly legend: string
@@ -22,7 +22,7 @@ const decided = ['pageSize', 'kernel', 'plan']
 
 /** A method and its options. */
 export function MethodField({ legend, methods, choice, length, disabled, onChange }: MethodFieldProps): ReactElement {
-  const { definition } = findMethod(choice.id)
+  const { definition } = methodOf(choice.id)
   const specs = Object.fromEntries(Object.entries(definition.options).filter(([name]) => !decided.includes(name)))
   return (
     <fieldset className={classes.group} disabled={disabled}>
@@ -52,7 +52,7 @@ export function MethodField({ legend, methods, choice, length, disabled, onChang
 
 /** A method's budgets for a length, as far as they are single values. */
 function usualOptions(id: string, length: number): MethodChoice['options'] {
-  const scaled = Object.entries(findMethod(id).definition.scaled(length))
+  const scaled = Object.entries(methodOf(id).definition.scaled(length))
   return Object.fromEntries(scaled.filter((entry): entry is [string, number | string] => entry[1] !== undefined))
 }
 

@@ -1,7 +1,16 @@
-import { readFile, writeFile } from 'node:fs/promises'
 import type { Page } from 'playwright-core'
 import { expect } from 'vitest'
-import { expectAccessible, saveScreenshot, test, withoutWebGpu } from '../test/page.js'
+import {
+  dropFile,
+  expectAccessible,
+  failure,
+  saveScreenshot,
+  tabTo,
+  test,
+  typeInto,
+  withoutWebGpu,
+} from '../test/page.js'
+import { recordedRun } from '../test/recorded-run.js'
 import type { LibraryPane, LibraryRunOptions } from './library-run.js'
 
 const asked: LibraryRunOptions = {
@@ -13,49 +22,11 @@ const asked: LibraryRunOptions = {
   needle: { depth: 0.3, seed: 1 },
 }
 
-interface Recorded {
-  readonly asked: LibraryRunOptions
-  readonly dense: LibraryPane
-  readonly sparse: LibraryPane
-  readonly answer: string
-  readonly agreed: number
-}
-
-/** What the library wrote in Node; `SPARSE_ATTENTION_RECORD=1` has it write again. */
-async function recordedRun(): Promise<Recorded> {
-  const file = new URL('library-run.json', import.meta.url)
-  if (process.env.SPARSE_ATTENTION_RECORD === '1') {
-    const { libraryRun } = await import('./library-run.js')
-    await writeFile(file, `${JSON.stringify({ asked, ...(await libraryRun(asked)) }, undefined, 2)}\n`)
-  }
-  return JSON.parse(await readFile(file, 'utf8'))
-}
-
 /** The model is there, and the tokens of the document have been counted. */
 async function openChat(open: (path: string) => Promise<Page>, path = 'chat/'): Promise<Page> {
   const page = await open(path)
   await page.locator('[data-testid="document"][data-tokens]').waitFor({ timeout: 60_000 })
   return page
-}
-
-/** Goes on to a control as somebody without a mouse does. */
-async function tabTo(page: Page, name: string): Promise<void> {
-  for (let i = 0; i < 60; i++) {
-    await page.keyboard.press('Tab')
-    const reached = await page.evaluate(() => {
-      const { activeElement: at } = document
-      const label = (at as HTMLInputElement | null)?.labels?.[0] ?? at
-      return label?.textContent
-    })
-    if (reached?.startsWith(name)) return
-  }
-  throw new Error(`Tab does not reach '${name}'.`)
-}
-
-async function type(page: Page, name: string, value: number | string): Promise<void> {
-  await tabTo(page, name)
-  await page.keyboard.press('Control+A')
-  await page.keyboard.type(String(value))
 }
 
 /** Until the job has ended, well or not. */
@@ -80,14 +51,14 @@ async function expectTurn(page: Page, pane: 'dense' | 'sparse', turn: number, { 
 test('writes by keyboard what the library writes, turn after turn, and finds the needle; cancels and goes on', {
   timeout: 300_000,
 }, async ({ app }) => {
-  const recorded = await recordedRun()
-  expect(recorded.asked).toEqual(asked)
+  const file = new URL('library-run.json', import.meta.url)
+  const recorded = await recordedRun(file, asked, async () => (await import('./library-run.js')).libraryRun)
   const page = await openChat(app.open)
-  await type(page, 'Tokens to read', asked.length)
+  await typeInto(page, 'Tokens to read', asked.length)
   await tabTo(page, 'Options of XAttention')
   await page.keyboard.press('Enter')
-  await type(page, 'threshold', asked.threshold)
-  await type(page, 'New tokens', asked.newTokens)
+  await typeInto(page, 'threshold', asked.threshold)
+  await typeInto(page, 'New tokens', asked.newTokens)
   await tabTo(page, 'Read and write')
   await page.keyboard.press('Enter')
   await end(page)
@@ -98,6 +69,16 @@ test('writes by keyboard what the library writes, turn after turn, and finds the
   const agreement = page.getByTestId('agreement')
   const [agreed, of] = await Promise.all(['data-same', 'data-of'].map((name) => agreement.getAttribute(name)))
   expect([agreed, of]).toEqual([`${recorded.agreed}`, `${asked.newTokens}`])
+  // The chart's numbers: layers see as many pairs each, so their mean is the density of all.
+  const rows = await page.locator('table').first().locator('tbody tr').allInnerTexts()
+  expect(rows).toHaveLength(8)
+  for (const [column, density] of [
+    [2, recorded.sparse.turns[0]!.densities[0]!],
+    [4, recorded.sparse.turns[0]!.densities[1]!],
+  ] as const) {
+    const mean = rows.reduce((sum, row) => sum + Number(row.split('\t')[column]), 0) / rows.length
+    expect(Math.abs(mean - density)).toBeLessThan(0.00051) // shown with three digits behind the point
+  }
   await page.getByLabel('Text behind the document').evaluate((field) => field.scrollIntoView())
   await page.evaluate(() => scrollBy(0, -60))
   await saveScreenshot(page, 'chat')
@@ -138,17 +119,20 @@ test('writes by keyboard what the library writes, turn after turn, and finds the
   }
 })
 
-test('starts again after its device was lost', { timeout: 240_000 }, async ({ app }) => {
-  const page = await openChat(app.open, 'chat/?fault=lost-device')
+test('starts again after its device was lost, and reads less after memory ran out', {
+  timeout: 240_000,
+}, async ({ app }) => {
+  const page = await openChat(app.open, 'chat/?fault=lost-device,out-of-memory')
   await page.getByLabel('Tokens to read').fill('24')
   await page.getByLabel('New tokens').fill('2')
   for (const method of await page.getByLabel('Method').all()) await method.selectOption('dense')
   await page.getByRole('switch', { name: 'Dense attention beside it' }).click()
   await page.getByTestId('read').click()
-  const failed = page.getByTestId('job-failed')
-  await failed.waitFor({ timeout: 150_000 })
-  expect(await failed.getAttribute('data-code')).toBe('DEVICE_LOST')
+  await failure(page, 'DEVICE_LOST')
   await page.getByRole('button', { name: 'Start again' }).click()
+  expect(await failure(page, 'OUT_OF_MEMORY')).toContain('Choose smaller sizes')
+  await page.getByLabel('Tokens to read').fill('16')
+  await page.getByTestId('read').click()
   await end(page)
   expect((await page.getByTestId('sparse-turn-0').getAttribute('data-tokens'))!.split(' ')).toHaveLength(2)
   expect(await page.getByTestId('pane-dense').count()).toBe(0)
@@ -163,18 +147,9 @@ test('takes pasted and dropped text, and says what it cannot read', { timeout: 1
 
   await page.getByLabel('Text to read').fill('It is a truth')
   await page.getByText('Pasted text: 4 tokens').waitFor()
-  const drop = (name: string, bytes: number[]) =>
-    page.getByTestId('document').evaluate(
-      (element, { name, bytes }) => {
-        const dataTransfer = new DataTransfer()
-        dataTransfer.items.add(new File([new Uint8Array(bytes)], name))
-        element.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }))
-      },
-      { name, bytes },
-    )
-  await drop('picture.png', [0x89, 0x50, 0x4e, 0x47])
+  await dropFile(tokens, 'picture.png', Uint8Array.of(0x89, 0x50, 0x4e, 0x47))
   await page.getByText('picture.png is not text in UTF-8').waitFor()
-  await drop('notes.txt', [...new TextEncoder().encode('It is a truth universally acknowledged')])
+  await dropFile(tokens, 'notes.txt', new TextEncoder().encode('It is a truth universally acknowledged'))
   await page.getByText(/notes\.txt: \d+ tokens/).waitFor()
   expect(await page.getByRole('alert').count()).toBe(0)
 })

@@ -4,7 +4,7 @@ import { dense } from '@sparse-attention/kernels'
 import type { LanguageModel } from '@sparse-attention/models'
 import { AttentionModel, type GenerationStatistics, type Ort } from '@sparse-attention/onnxruntime'
 import { type MethodPair, Pane } from './conversation.js'
-import { findMethod } from './methods.js'
+import { methodOf } from './methods.js'
 
 /** A method by name, with options that differ from its own. */
 export interface MethodChoice {
@@ -66,7 +66,7 @@ export class LanguageSession implements AsyncDisposable {
     const key = JSON.stringify([id, options])
     const known = this.#configured.get(key)
     if (known) return known
-    const factory: MethodFactory = findMethod(id)
+    const factory: MethodFactory = methodOf(id)
     const made = factory(options)
     this.#configured.set(key, made)
     return made

@@ -6,7 +6,7 @@ import { type AttentionMethod, AttentionModel, type GeneratedToken, nextToken } 
 import { loadOrt } from '@sparse-attention/onnxruntime/node'
 import { xattention } from '@sparse-attention/prefill'
 
-/** What the app is asked for in its test. */
+/** What the app is asked for in its test; recorded in `library-run.json`. */
 export interface LibraryRunOptions {
   /** Tokens of the book, from its first sentence on. */
   readonly length: number

@@ -1,4 +1,4 @@
-import { type MethodFactory, SparseAttentionError } from '@sparse-attention/core'
+import type { MethodFactory } from '@sparse-attention/core'
 import { methods as decode } from '@sparse-attention/decode'
 import { methods as kernels } from '@sparse-attention/kernels'
 import { promptMethods, tokenMethods } from '@sparse-attention/onnxruntime'
@@ -10,13 +10,7 @@ const all: readonly MethodFactory[] = [...kernels, ...prefill, ...decode]
 export const readingMethods: readonly MethodFactory[] = promptMethods(all)
 export const writingMethods: readonly MethodFactory[] = tokenMethods(all)
 
-/** @throws INVALID_ARGUMENT for an unknown id */
-export function findMethod(id: string): MethodFactory {
-  const found = all.find(({ definition }) => definition.id === id)
-  if (found) return found
-  throw new SparseAttentionError('INVALID_ARGUMENT', {
-    message: `There is no method '${id}'.`,
-    fix: `Use one of ${all.map(({ definition }) => definition.id).join(', ')}.`,
-    where: 'method',
-  })
+/** Of an id of those. (The registry of `@sparse-attention/compare` would bring methods of images and videos to the page.) */
+export function methodOf(id: string): MethodFactory {
+  return all.find(({ definition }) => definition.id === id)!
 }

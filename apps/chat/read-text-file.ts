@@ -9,7 +9,7 @@ const mostBytes = 8e6
  * @throws AppError INVALID_FILE for one that is too large, empty, or not text in UTF-8
  */
 export async function readTextFile(file: Pick<File, 'name' | 'size' | 'arrayBuffer'>): Promise<string> {
-  const refuse = (message: string, fix: string) => new AppError('INVALID_FILE', `${file.name} ${message}. ${fix}`, fix)
+  const refuse = (message: string, fix: string) => new AppError('INVALID_FILE', `${file.name} ${message}. ${fix}`)
   if (file.size > mostBytes) throw refuse(`has ${(file.size / 1e6).toFixed(1)} MB`, 'Use a text of at most 8 MB.')
   let text: string
   try {

@@ -4,6 +4,7 @@ import configUrl from '@sparse-attention/models/checkpoints/bookworm-9m/config.j
 import modelUrl from '@sparse-attention/models/checkpoints/bookworm-9m/model.onnx?url'
 import tokenizerUrl from '@sparse-attention/models/checkpoints/bookworm-9m/tokenizer.json?url'
 import { bundledFiles } from '../shell/bundled-files.js'
+import { bytesOf } from '../shell/bytes-of.js'
 import { describeDevice } from '../shell/device.js'
 import { loadOrt } from '../shell/ort.js'
 import { type CallContext, serve } from '../shell/serve.js'
@@ -32,10 +33,7 @@ async function open(signal: AbortSignal, tell: Tell): Promise<Opened> {
   const language = await loadLanguageModel({
     ...bundledFiles({ 'model.onnx': modelUrl, 'tokenizer.json': tokenizerUrl, 'config.json': configUrl }),
     signal,
-    onProgress: ({ loadedBytes, totalBytes }) => {
-      const total = totalBytes === undefined ? {} : { total: totalBytes }
-      tell({ label: 'Loading the model', done: loadedBytes, ...total, unit: 'bytes' })
-    },
+    onProgress: bytesOf('Loading the model', tell),
   })
   const runtime = await createRuntime({ onNotice: () => {} })
   opened = { runtime, language, documents: new Documents(language.tokenizer) }
@@ -44,8 +42,8 @@ async function open(signal: AbortSignal, tell: Tell): Promise<Opened> {
 
 async function load({ runtime, language }: Opened, signal: AbortSignal, tell: Tell): Promise<LanguageSession> {
   if (session) return session
-  tell({ label: 'Loading onnxruntime-web' })
-  session = await LanguageSession.load(runtime, await loadOrt(), language, {
+  const ort = await loadOrt({ signal, report: tell })
+  session = await LanguageSession.load(runtime, ort, language, {
     signal,
     onStep: (done, total) => tell({ label: 'Preparing the model for this device', done, total }),
   })

@@ -71,7 +71,7 @@ export function Benchmark({ setup, software, client }: BenchmarkProps): ReactEle
           </Button>
         </div>
       </Fieldset>
-      <JobStatus job={job} restart={client.restart} />
+      <JobStatus job={job} />
       {job.result && <Report report={job.result} />}
     </section>
   )

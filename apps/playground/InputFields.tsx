@@ -134,9 +134,9 @@ function FromFile({ setup, onChange, client }: InputFieldsProps): ReactElement {
   const take = (file: File | null | undefined): void => {
     if (!file) return
     onChange({ ...setup, file: undefined, found: undefined })
-    job.run(async ({ signal }) => {
+    job.run(async ({ signal, report }) => {
       const input = { from: 'file', file, causal: setup.causal, grid: undefined } as const
-      const found = await client.call('inspect', input, { signal })
+      const found = await client.call('inspect', input, { signal, onReport: report })
       onChange({ ...setup, file, found })
       return found
     })
@@ -148,7 +148,7 @@ function FromFile({ setup, onChange, client }: InputFieldsProps): ReactElement {
       <Dropzone onDrop={(files) => take(files[0])} multiple={false} aria-label="Drop a safetensors file here" py="md">
         <Text ta="center">or drop it here</Text>
       </Dropzone>
-      <JobStatus job={job} restart={client.restart} />
+      <JobStatus job={job} />
       {file && found && (
         <Text size="sm" data-testid="found-file">
           {file.name}, {formatBytes(file.size)}: batch {found.batch}, {found.queryHeads} query heads over{' '}

@@ -29,7 +29,7 @@ export function Playground(): ReactElement {
   return (
     <div className={classes.stack}>
       <DeviceBadge device={opening.result?.device} />
-      {opening.result ? <Workbench opened={opening.result} /> : <JobStatus job={opening} restart={client.restart} />}
+      {opening.result ? <Workbench opened={opening.result} /> : <JobStatus job={opening} retry="Look for a GPU" />}
     </div>
   )
 }
@@ -84,7 +84,7 @@ function Workbench({ opened }: { opened: Opened }): ReactElement {
         </Button>
       </form>
       <div className={classes.stack}>
-        <JobStatus job={job} restart={client.restart} />
+        <JobStatus job={job} />
         {job.running && job.result && <Loader size="xs" aria-label="Computing again" />}
         {job.result ? (
           <Results result={job.result} />

@@ -15,14 +15,10 @@ import tokenizerUrl from '@sparse-attention/models/checkpoints/bookworm-9m/token
 import bookUrl from '@sparse-attention/models/data/pride_and_prejudice.txt?url'
 import { AttentionModel } from '@sparse-attention/onnxruntime'
 import { bundledFiles } from '../shell/bundled-files.js'
+import { bytesOf } from '../shell/bytes-of.js'
 import { loadOrt } from '../shell/ort.js'
-import type { Progress } from '../shell/use-job.js'
+import type { JobContext } from '../shell/use-job.js'
 import type { CapturedInput, InputChoice } from './requests.js'
-
-interface Options {
-  readonly signal: AbortSignal
-  readonly report?: (progress: Progress) => void
-}
 
 /** The tensors that are asked for; the last ones are kept, since options change more often than they do. */
 export class InputSource {
@@ -32,7 +28,7 @@ export class InputSource {
   constructor(private readonly runtime: Runtime) {}
 
   /** @throws INVALID_FILE, INVALID_SHAPE, INVALID_DTYPE for a file; what loading and running the model throw */
-  async get(choice: InputChoice, options: Options): Promise<AttentionInput> {
+  async get(choice: InputChoice, options: JobContext): Promise<AttentionInput> {
     const key = keyOf(choice)
     if (this.#last?.key === key) return this.#last.input
     this.#last = undefined // both at once may not fit
@@ -41,37 +37,41 @@ export class InputSource {
     return input
   }
 
-  async #make(choice: InputChoice, options: Options): Promise<AttentionInput> {
+  async #make(choice: InputChoice, options: JobContext): Promise<AttentionInput> {
     switch (choice.from) {
       case 'made-up': {
         const { from: _, kind, seed, dtype, causal: __, grid, ...shape } = choice
         return attentionInputOf(makeInput(kind, shape, dtype, seed, grid))
       }
       case 'file':
-        options.report?.({ label: `Reading ${choice.file.name}` })
+        options.report({ label: `Reading ${choice.file.name}` })
         return readAttentionInput(blobSource(choice.file, choice.file.name))
       case 'captured':
         return this.#capture(choice, options)
     }
   }
 
-  async #capture({ length, seed, layer }: CapturedInput, { signal, report }: Options): Promise<AttentionInput> {
+  async #capture({ length, seed, layer }: CapturedInput, { signal, report }: JobContext): Promise<AttentionInput> {
     const { runtime } = this
-    const language = await this.#load(signal, report)
-    const book = await loadHeldOutBook({ ...bundledFiles({ 'pride_and_prejudice.txt': bookUrl }), signal })
+    const language = await this.#load({ signal, report })
+    const book = await loadHeldOutBook({
+      ...bundledFiles({ 'pride_and_prejudice.txt': bookUrl }),
+      signal,
+      onProgress: bytesOf('Loading the book', report),
+    })
     const { tokenizer, config } = language
     const ids = heldOutPassage({ text: tokenizer.encode(book), length, seed, bos: config.bos })
-    report?.({ label: 'Preparing the model for this device' })
-    const ort = await loadOrt()
+    const ort = await loadOrt({ signal, report })
     const model = await AttentionModel.load(runtime, ort, language.model, {
       attention: () => dense(),
       cache: true,
       signal,
+      onProgress: ({ done, total }) => report({ label: 'Preparing the model for this device', done, total }),
     })
     try {
       const cache = await model.createCache({ capacity: length })
       try {
-        report?.({ label: `Reading ${length} tokens` })
+        report({ label: `Reading ${length} tokens` })
         const { Tensor } = ort
         const feeds = {
           input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, length]),
@@ -90,14 +90,11 @@ export class InputSource {
     }
   }
 
-  async #load(signal: AbortSignal, report: Options['report']): Promise<LanguageModel> {
+  async #load({ signal, report }: JobContext): Promise<LanguageModel> {
     this.#language ??= await loadLanguageModel({
       ...bundledFiles({ 'model.onnx': modelUrl, 'tokenizer.json': tokenizerUrl, 'config.json': configUrl }),
       signal,
-      onProgress: ({ loadedBytes, totalBytes }) => {
-        const total = totalBytes === undefined ? {} : { total: totalBytes }
-        report?.({ label: 'Loading the model', done: loadedBytes, ...total, unit: 'bytes' })
-      },
+      onProgress: bytesOf('Loading the model', report),
     })
     return this.#language
   }

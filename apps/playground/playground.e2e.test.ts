@@ -3,7 +3,16 @@ import { attentionInputOf, type BenchReport, encodeSafetensors, makeInput } from
 import type { Page } from 'playwright-core'
 import { expect } from 'vitest'
 import { parseDocumented } from '../../packages/cli/test/documented-schemas.js'
-import { expectAccessible, saveScreenshot, test, withoutWebGpu } from '../test/page.js'
+import {
+  dropFile,
+  expectAccessible,
+  failure,
+  saveScreenshot,
+  tabTo,
+  test,
+  typeInto,
+  withoutWebGpu,
+} from '../test/page.js'
 import { runCode } from './run-code.js'
 
 async function openPlayground(open: (path: string) => Promise<Page>, path = 'playground/'): Promise<Page> {
@@ -46,13 +55,16 @@ async function pixels(page: Page, method: 'a' | 'b'): Promise<{ kept: number; sk
     })
 }
 
-test('compares two methods by keyboard; figures, map and code say what the packages say', async ({ app }) => {
+test('compares two methods by keyboard; figures, map and code say what the packages say', {
+  timeout: 200_000,
+}, async ({ app }) => {
   await app.context.grantPermissions(['clipboard-read', 'clipboard-write'])
   const page = await openPlayground(app.open)
   expect(await page.getByTestId('device').getAttribute('data-software')).toBe('true')
-  await page.getByLabel('Method', { exact: true }).nth(1).focus()
+  await typeInto(page, 'threshold', 0.5) // of xattention
+  await tabTo(page, 'Method')
   await page.keyboard.type('a-shape')
-  await page.getByRole('button', { name: 'Compare' }).focus()
+  await tabTo(page, 'Compare')
   await page.keyboard.press('Enter')
   await page.getByTestId('results').waitFor({ timeout: 60_000 })
   await done(page)
@@ -66,7 +78,8 @@ test('compares two methods by keyboard; figures, map and code say what the packa
     ['a', ours],
     ['b', fixed],
   ] as const) {
-    expect(row!.method).toBe({ a: 'xattention', b: 'a-shape' }[method])
+    expect([row!.method, row!.path]).toEqual([{ a: 'xattention', b: 'a-shape' }[method], 'sparse'])
+    expect(row!.density).toBeLessThan(1)
     // Shown with one digit behind the point; the same SwiftShader, so the same selection.
     expect(await percent(page, method, 'density')).toBeCloseTo(100 * (row!.density as number), 0)
     expect(await percent(page, method, 'recall')).toBeCloseTo(100 * (row!.recall as number), 0)
@@ -86,21 +99,29 @@ test('compares two methods by keyboard; figures, map and code say what the packa
   await page.keyboard.press('ArrowDown')
   expect(await maps.first().getAttribute('data-window')).toBe('96,224,64,192')
   expect(await maps.nth(1).getAttribute('data-window')).toBe('96,224,64,192')
+  // And with the wheel, over any of them.
   await page.keyboard.press('0')
+  await maps.nth(1).hover()
+  await page.mouse.wheel(0, -100)
+  await page.waitForFunction(() => {
+    const windows = [...document.querySelectorAll<HTMLElement>('[data-window]')].map((map) => map.dataset.window)
+    return windows[0] !== '0,256,0,256' && windows[0] === windows[1]
+  })
+  await page.getByRole('button', { name: 'Show all' }).first().click()
   await saveScreenshot(page, 'playground')
   await expectAccessible(page)
 })
 
-test('follows changes of an option; cancels and goes on; a lost device comes back', {
+test('comes back after a lost device and after memory ran out; follows changes of an option; cancels and goes on', {
   timeout: 200_000,
 }, async ({ app }) => {
-  const page = await openPlayground(app.open, 'playground/?fault=lost-device')
+  const page = await openPlayground(app.open, 'playground/?fault=lost-device,out-of-memory')
   await chooseSimple(page)
   await page.getByRole('button', { name: 'Compare' }).click()
-  const failure = page.getByTestId('job-failed')
-  await failure.waitFor({ timeout: 60_000 })
-  expect(await failure.getAttribute('data-code')).toBe('DEVICE_LOST')
+  await failure(page, 'DEVICE_LOST')
   await page.getByRole('button', { name: 'Start again' }).click()
+  expect(await failure(page, 'OUT_OF_MEMORY')).toContain('Choose smaller sizes')
+  await page.getByRole('textbox', { name: 'Head dim' }).fill('32') // a change is followed
   await page.getByTestId('results').waitFor({ timeout: 60_000 })
 
   expect(await percent(page, 'b', 'density')).toBeLessThan(100)
@@ -120,7 +141,7 @@ test('follows changes of an option; cancels and goes on; a lost device comes bac
   await done(page)
 })
 
-test('reads a dropped file, and says what is wrong with one that is none', async ({ app }) => {
+test('reads a dropped file, and says what is wrong with one that is none', { timeout: 150_000 }, async ({ app }) => {
   const page = await openPlayground(app.open)
   await chooseSimple(page)
   await page.getByText('From a file').click()
@@ -132,16 +153,11 @@ test('reads a dropped file, and says what is wrong with one that is none', async
     bytes: new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength),
   })
   const buffer = Buffer.concat(encodeSafetensors({ q: tensor(q), k: tensor(k), v: tensor(v) }))
-  const input = page.locator('input[type="file"]').last()
-  const file = { name: 'qkv.safetensors', mimeType: 'application/octet-stream' }
+  const target = page.getByText('or drop it here')
+  await dropFile(target, 'cut.safetensors', buffer.subarray(0, 300))
+  expect(await failure(page, 'INVALID_FILE')).toContain('cut.safetensors')
 
-  await input.setInputFiles({ ...file, name: 'cut.safetensors', buffer: buffer.subarray(0, 300) })
-  const failure = page.getByTestId('job-failed')
-  await failure.waitFor()
-  expect(await failure.getAttribute('data-code')).toBe('INVALID_FILE')
-  expect(await failure.textContent()).toContain('cut.safetensors')
-
-  await input.setInputFiles({ ...file, buffer })
+  await dropFile(target, 'qkv.safetensors', buffer)
   expect(await page.getByTestId('found-file').textContent()).toContain('2 query heads over 1, 96 queries, 128 keys')
   await page.getByRole('button', { name: 'Compare' }).click()
   await page.getByTestId('results').waitFor({ timeout: 60_000 })
@@ -165,7 +181,7 @@ test('captures a layer of the model, and its code captures the same', { timeout:
   expect(await percent(page, 'a', 'recall')).toBeCloseTo(100 * (ours!.recall as number), 0)
 })
 
-test('saves a benchmark in the form of bench', async ({ app }) => {
+test('saves a benchmark in the form of bench', { timeout: 150_000 }, async ({ app }) => {
   const page = await openPlayground(app.open)
   await chooseSimple(page)
   await page.getByLabel('Lengths').fill('64')

@@ -29,8 +29,11 @@ const api = serve({
   },
 
   /** What is in a file, or what is wrong with it. */
-  async inspect(input: FileInput): Promise<AttentionShape & { readonly dtype: DType }> {
-    const { q, k, v, ...found } = await (await open()).inputs.get(input, { signal: new AbortController().signal })
+  async inspect(
+    input: FileInput,
+    { signal, report }: CallContext<Progress>,
+  ): Promise<AttentionShape & { readonly dtype: DType }> {
+    const { q, k, v, ...found } = await (await open()).inputs.get(input, { signal, report })
     return found
   },
 

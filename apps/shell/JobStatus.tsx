@@ -1,18 +1,18 @@
 import { Alert, Button, Code, Progress as ProgressBar, Text } from '@mantine/core'
 import type { ReactElement } from 'react'
 import { formatBytes } from './format.js'
-import type { AppError } from './protocol.js'
+import { type AppError, endsWorker } from './protocol.js'
 import classes from './shell.module.css'
 import type { Job, Progress } from './use-job.js'
 
 export interface JobStatusProps {
   readonly job: Job<unknown>
-  /** Ends the worker, so that the job can start on a new device: `client.restart`. */
-  readonly restart: () => void
+  /** What the job does ('Load the model'), where nothing else on the page starts it again after it was cancelled or failed. */
+  readonly retry?: string
 }
 
 /** Progress and a button to cancel while a job runs; what went wrong, and what to do, after one that failed. */
-export function JobStatus({ job, restart }: JobStatusProps): ReactElement | null {
+export function JobStatus({ job, retry }: JobStatusProps): ReactElement | null {
   const { state } = job
   switch (state.status) {
     case 'running':
@@ -28,12 +28,15 @@ export function JobStatus({ job, restart }: JobStatusProps): ReactElement | null
       )
     case 'cancelled':
       return (
-        <Text role="status" data-testid="job-cancelled">
-          Cancelled.
-        </Text>
+        <div className={classes.row}>
+          <Text role="status" data-testid="job-cancelled">
+            Cancelled.
+          </Text>
+          {retry !== undefined && <Button onClick={job.again}>{retry}</Button>}
+        </div>
       )
     case 'failed':
-      return <Failure error={state.error} job={job} restart={restart} />
+      return <Failure error={state.error} job={job} retry={retry} />
     case 'done':
       return (
         <Text role="status" className={classes.hidden!}>
@@ -76,21 +79,15 @@ const titles: Partial<Record<AppError['code'], string>> = {
   UNSUPPORTED: 'This combination is not supported',
 }
 
-/** After these the worker's device, or the worker itself, is of no more use. */
-const needsRestart: readonly AppError['code'][] = [
-  'DEVICE_LOST',
-  'OUT_OF_MEMORY',
-  'WORKER_FAILED',
-  'WEBGPU_UNAVAILABLE',
-  'DISPOSED',
-  'UNEXPECTED',
-]
+interface FailureProps {
+  readonly error: AppError
+  readonly job: Job<unknown>
+  readonly retry: string | undefined
+}
 
-function Failure({ error, job, restart }: { error: AppError } & JobStatusProps): ReactElement {
-  const startAgain = (): void => {
-    restart()
-    job.again()
-  }
+function Failure({ error, job, retry }: FailureProps): ReactElement {
+  // With the same input: other errors need another.
+  const again = retry ?? (endsWorker(error.code) ? 'Start again' : undefined)
   return (
     <Alert
       color="red"
@@ -103,9 +100,9 @@ function Failure({ error, job, restart }: { error: AppError } & JobStatusProps):
       <Text size="sm" mt="xs">
         Code: <Code>{error.code}</Code>
       </Text>
-      {needsRestart.includes(error.code) && (
-        <Button mt="sm" onClick={startAgain}>
-          Start again
+      {again !== undefined && (
+        <Button mt="sm" onClick={job.again}>
+          {again}
         </Button>
       )}
     </Alert>

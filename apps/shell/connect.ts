@@ -1,5 +1,5 @@
 import { proxy, releaseProxy, transfer, wrap } from 'comlink'
-import { type Answer, AppError, type Fault, faults, type WireApi, type WireError } from './protocol.js'
+import { type Answer, AppError, endsWorker, type Fault, faultCodes, type WireApi, type WireError } from './protocol.js'
 import type { CallContext, Handlers } from './serve.js'
 
 type Input<Method> = Method extends (input: infer I, ...rest: never[]) => unknown ? I : never
@@ -21,7 +21,8 @@ export interface CallOptions<R> {
 /** A worker that a page talks to. */
 export interface Client<Api extends Handlers> {
   /**
-   * Runs a method in the worker, after those called before.
+   * Runs a method in the worker, after those called before. A worker that lost its device or ran out of memory is ended, with
+   * everything it holds; the next call starts a new one.
    *
    * @throws AppError with the `code` that the worker's error had; the signal's reason
    */
@@ -30,8 +31,6 @@ export interface Client<Api extends Handlers> {
     input: Input<Api[Method]>,
     options?: CallOptions<Report<Api[Method]>>,
   ): Promise<Output<Api[Method]>>
-  /** Ends the worker and everything it holds; the next call starts a new one. What is pending rejects. */
-  restart(): void
 }
 
 /** How long a cancelled worker may go on before it is ended: a call cannot be interrupted inside a kernel. */
@@ -46,37 +45,38 @@ const patienceMs = 5000
 export function connect<Api extends Handlers>(start: () => Worker): Client<Api> {
   let live: Connection | undefined
   let lastId = 0
-  // Once: what is tried again after it should work.
-  let fault = faultOfAddress()
+  // Each once, in this order: what is tried again after them should work.
+  const faults = faultsOfAddress()
 
-  const restart = (error = new AppError('WORKER_FAILED', 'The computation was ended.')): void => {
-    live?.end(error)
-    live = undefined
+  const end = (connection: Connection, error = new AppError('WORKER_FAILED', 'The computation was ended.')): void => {
+    connection.end(error)
+    if (connection === live) live = undefined
   }
 
   return {
-    restart: () => restart(),
     async call(method, input, { signal, onReport, transfer: buffers = [] } = {}) {
       signal?.throwIfAborted()
-      live ??= new Connection(start(), (failed, error) => {
-        if (failed === live) restart(error)
-      })
+      live ??= new Connection(start(), end)
       const connection = live
       const id = ++lastId
       let impatience: ReturnType<typeof setTimeout> | undefined
       const cancel = (): void => {
         connection.wire.cancel(id)
-        impatience = setTimeout(() => connection === live && restart(), patienceMs)
+        impatience = setTimeout(() => end(connection), patienceMs)
       }
       signal?.addEventListener('abort', cancel, { once: true })
-      const thisFault = fault
-      fault = undefined
+      const [fault] = faults
       try {
         const report = onReport && proxy((value: unknown) => onReport(value as never))
         const sent = buffers.length > 0 ? transfer(input as object, buffers) : input
-        const answer = await connection.whileAlive<Answer>(connection.wire.call(id, method, sent, report, thisFault))
-        if (!answer.ok) throw fromWire(answer.error)
-        return answer.value as never
+        const answer = await connection.whileAlive<Answer>(connection.wire.call(id, method, sent, report, fault))
+        if (answer.ok) return answer.value as never
+        const error = fromWire(answer.error)
+        if (error instanceof AppError) {
+          if (fault && error.code === faultCodes[fault]) faults.shift()
+          if (endsWorker(error.code)) end(connection)
+        }
+        throw error
       } catch (error) {
         throw signal?.aborted ? signal.reason : error
       } finally {
@@ -121,12 +121,12 @@ class Connection {
   }
 }
 
-function fromWire({ name, code, message, fix }: WireError): Error {
+function fromWire({ name, code, message }: WireError): Error {
   if (name === 'AbortError') return new DOMException(message, 'AbortError')
-  return new AppError((code ?? 'UNEXPECTED') as AppError['code'], message, fix)
+  return new AppError((code ?? 'UNEXPECTED') as AppError['code'], message)
 }
 
-function faultOfAddress(): Fault | undefined {
-  const asked = new URLSearchParams(location.search).get('fault')
-  return faults.find((fault) => fault === asked)
+function faultsOfAddress(): Fault[] {
+  const asked = new URLSearchParams(location.search).get('fault')?.split(',') ?? []
+  return asked.filter((fault): fault is Fault => fault in faultCodes)
 }

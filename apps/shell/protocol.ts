@@ -5,13 +5,16 @@ export interface WireError {
   readonly name: string
   readonly code: string | undefined
   readonly message: string
-  readonly fix: string | undefined
 }
 
-/** A mistake made on purpose, once, at the job's `checkpoint`: what tests ask for in the page's address. */
-export type Fault = 'lost-device' | 'out-of-memory' | 'crash'
+/** A mistake made on purpose, at a job's `checkpoint`: what tests ask for in the page's address. */
+export type Fault = 'lost-device' | 'out-of-memory'
 
-export const faults: readonly Fault[] = ['lost-device', 'out-of-memory', 'crash']
+/** What each fault is told as. */
+export const faultCodes: Readonly<Record<Fault, ErrorCode>> = {
+  'lost-device': 'DEVICE_LOST',
+  'out-of-memory': 'OUT_OF_MEMORY',
+}
 
 export type Answer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: WireError }
 
@@ -30,13 +33,24 @@ export interface WireApi {
 /** An error that came from a worker, or is about one. `code` is that of the packages' errors, or one of the page's own. */
 export class AppError extends Error {
   readonly code: ErrorCode | 'WORKER_FAILED' | 'UNEXPECTED'
-  /** What to do, where the error said. Part of `message` too. */
-  readonly fix: string | undefined
 
-  constructor(code: AppError['code'], message: string, fix?: string) {
+  constructor(code: AppError['code'], message: string) {
     super(message)
     this.name = 'AppError'
     this.code = code
-    this.fix = fix
   }
+}
+
+const ending: readonly AppError['code'][] = [
+  'DEVICE_LOST',
+  'OUT_OF_MEMORY',
+  'WORKER_FAILED',
+  'WEBGPU_UNAVAILABLE',
+  'DISPOSED',
+  'UNEXPECTED',
+]
+
+/** After such an error the worker's device, or the worker itself, is of no more use. */
+export function endsWorker(code: AppError['code']): boolean {
+  return ending.includes(code)
 }

@@ -1,6 +1,7 @@
 import { SparseAttentionError } from '@sparse-attention/core'
 import { expose, releaseProxy, transfer } from 'comlink'
-import type { Answer, Fault, WireApi, WireError } from './protocol.js'
+import type { Answer, Fault, WireApi } from './protocol.js'
+import { cancelled, toWire } from './wire-error.js'
 
 /** What a method of a worker gets besides its input. */
 export interface CallContext<Report = never> {
@@ -9,8 +10,8 @@ export interface CallContext<Report = never> {
   /** Tells the page something while the call goes on; arrives in order, and before the result. Structured-cloned. */
   report(value: Report): void
   /**
-   * Call it once in the middle of a job that uses the device. It does nothing, except that a test can have the device lost,
-   * memory run out or the worker crash here (`?fault=lost-device`, `out-of-memory`, `crash` in the page's address).
+   * Call it in the middle of a job that uses the device. It does nothing, except that a test can have the device lost or memory
+   * run out here: `?fault=lost-device`, `?fault=out-of-memory` or a list of them, one for each try, in the page's address.
    */
   checkpoint(device: GPUDevice): void
 }
@@ -33,20 +34,11 @@ export function moved<T extends object>(value: T, buffers: Transferable[]): T {
 export function serve<Api extends Handlers>(api: Api): Api {
   const running = new Map<number, AbortController>()
   let last: Promise<unknown> = Promise.resolve()
-  // It waits for a checkpoint: the first call may only load a model.
-  let awaited: Fault | undefined
-  const checkpoint = (device: GPUDevice): void => {
-    const fault = awaited
-    awaited = undefined
-    applyFault(fault, device)
-  }
-
   const wire: WireApi = {
     call(id, method, input, send, fault) {
       const controller = new AbortController()
       running.set(id, controller)
-      awaited ??= fault
-      const answer = last.then(() => answerTo(api, method, input, controller.signal, send, checkpoint))
+      const answer = last.then(() => answerTo(api, method, input, controller.signal, send, fault))
       last = answer
       return answer.finally(() => running.delete(id))
     },
@@ -64,15 +56,20 @@ async function answerTo(
   input: unknown,
   signal: AbortSignal,
   send: ((value: unknown) => unknown) | undefined,
-  checkpoint: (device: GPUDevice) => void,
+  fault: Fault | undefined,
 ): Promise<Answer> {
   let lastReport: unknown
+  let ahead = fault
   const context: CallContext<unknown> = {
     signal,
     report(value) {
       lastReport = send?.(value)
     },
-    checkpoint,
+    checkpoint(device) {
+      const now = ahead
+      ahead = undefined
+      applyFault(now, device)
+    },
   }
   let answer: Answer
   try {
@@ -91,29 +88,8 @@ async function answerTo(
   return answer
 }
 
-const cancelled: WireError = { name: 'AbortError', code: undefined, message: 'Cancelled.', fix: undefined }
-
-function toWire(error: unknown): WireError {
-  if (SparseAttentionError.is(error)) {
-    return { name: error.name, code: error.code, message: error.message, fix: error.fix }
-  }
-  // What a browser throws where memory runs out: for GPU memory, the wasm heap, and an array.
-  if (error instanceof RangeError && /allocat|array buffer|memory|Invalid array length/i.test(error.message)) {
-    return {
-      name: 'RangeError',
-      code: 'OUT_OF_MEMORY',
-      message: `Memory ran out: ${error.message}.`,
-      fix: 'Choose smaller sizes, or close other pages.',
-    }
-  }
-  const { name, message } = error instanceof Error ? error : { name: 'Error', message: String(error) }
-  console.error(error)
-  return { name, code: 'UNEXPECTED', message, fix: undefined }
-}
-
 function applyFault(fault: Fault | undefined, device: GPUDevice): void {
   if (fault === 'lost-device') device.destroy()
-  if (fault === 'crash') (globalThis as unknown as { close(): void }).close()
   if (fault === 'out-of-memory') {
     throw new SparseAttentionError('OUT_OF_MEMORY', {
       message: 'The GPU has no memory left (made up, because the address asks for it).',

@@ -88,6 +88,6 @@ const cancelled = (): DOMException => new DOMException('Cancelled.', 'AbortError
 
 function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error
-  const { code, message, fix } = error as { code?: AppError['code']; message?: string; fix?: string }
-  return new AppError(typeof code === 'string' ? code : 'UNEXPECTED', message ?? String(error), fix)
+  const { code, message } = error as { code?: AppError['code']; message?: string }
+  return new AppError(typeof code === 'string' ? code : 'UNEXPECTED', message ?? String(error))
 }

@@ -1,5 +1,5 @@
 import { AxeBuilder } from '@axe-core/playwright'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import { type Browser, type BrowserContext, chromium, type Locator, type Page } from 'playwright-core'
 import { afterAll, test as base, beforeAll, expect, inject } from 'vitest'
 import { chromiumLaunchOptions } from '../../scripts/test/chromium.js'
 
@@ -32,6 +32,7 @@ export const test = base.extend<{ app: AppPage }>({
   app: async ({ task }, use) => {
     const site = inject('site')
     const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, acceptDownloads: true })
+    await computeInWorkers(context)
     const page = await context.newPage()
     const problems: string[] = []
     const allowed: RegExp[] = []
@@ -58,6 +59,63 @@ export const test = base.extend<{ app: AppPage }>({
     expect(problems.filter((problem) => !allowed.some((pattern) => pattern.test(problem)))).toEqual([])
   },
 })
+
+/** A page that computes on its own thread cannot answer meanwhile: there, devices and wasm are errors. Workers have both. */
+async function computeInWorkers(context: BrowserContext): Promise<void> {
+  await context.addInitScript(() => {
+    const refuse = (owner: object, ...names: string[]) => {
+      for (const name of names) {
+        const value = () => {
+          console.error(`${name} on the thread of the page`)
+          throw new Error(`${name} is for workers.`)
+        }
+        Object.defineProperty(owner, name, { value })
+      }
+    }
+    if ('GPUAdapter' in globalThis) refuse(GPUAdapter.prototype, 'requestDevice')
+    refuse(WebAssembly, 'compile', 'compileStreaming', 'instantiate', 'instantiateStreaming')
+  })
+}
+
+/** Presses Tab until the control whose name begins so has the focus, as somebody without a mouse does. */
+export async function tabTo(page: Page, name: string): Promise<void> {
+  for (let i = 0; i < 80; i++) {
+    const focused = await page.evaluate(() => {
+      const element = document.activeElement as HTMLInputElement | null
+      return element?.ariaLabel ?? element?.labels?.[0]?.textContent ?? element?.textContent
+    })
+    if (focused?.startsWith(name)) return
+    await page.keyboard.press('Tab')
+  }
+  throw new Error(`Tab does not reach '${name}'.`)
+}
+
+/** Goes on to a field by Tab, and types over what is in it. */
+export async function typeInto(page: Page, name: string, text: number | string): Promise<void> {
+  await tabTo(page, name)
+  await page.keyboard.press('ControlOrMeta+a')
+  await page.keyboard.type(String(text))
+}
+
+/** Until the job has failed with this code. Gives what the page says of it. */
+export async function failure(page: Page, code: string): Promise<string> {
+  const failed = page.locator(`[data-testid="job-failed"][data-code="${code}"]`)
+  await failed.waitFor({ timeout: 150_000 })
+  return (await failed.textContent())!
+}
+
+/** Drops a file, as from a folder beside the browser. */
+export async function dropFile(target: Locator, name: string, bytes: Uint8Array, type = ''): Promise<void> {
+  await target.evaluate(
+    (element, { name, type, base64 }) => {
+      const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))
+      const dataTransfer = new DataTransfer()
+      dataTransfer.items.add(new File([bytes], name, { type }))
+      element.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }))
+    },
+    { name, type, base64: Buffer.from(bytes).toString('base64') },
+  )
+}
 
 /** Takes WebGPU from the pages that are opened after it. */
 export async function withoutWebGpu(context: BrowserContext): Promise<void> {

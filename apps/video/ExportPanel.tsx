@@ -90,7 +90,7 @@ export function ExportPanel({ name, panels, framesPerSecond }: ExportPanelProps)
           Make the file
         </Button>
       </div>
-      <JobStatus job={job} restart={encoder.restart} />
+      <JobStatus job={job} />
       {made && !job.running && (
         <div className={shell.row}>
           <SaveButton name={made.name} content={() => new Blob([made.file.bytes], { type: made.file.mimeType })}>

@@ -14,7 +14,7 @@ import { useVideos } from './use-videos.js'
 import { videoDensity } from './videos.js'
 
 export function VideoApp(): ReactElement {
-  const { opening, making, videos, make, restart } = useVideos()
+  const { opening, making, videos, make } = useVideos()
   const [step, setStep] = useState<number>()
   const [framesPerSecond, setFramesPerSecond] = useState(8)
   const opened = opening.result
@@ -33,7 +33,7 @@ export function VideoApp(): ReactElement {
         of the finished video.
       </Text>
       <DeviceBadge device={opened?.device} />
-      <JobStatus job={opening} restart={restart} />
+      <JobStatus job={opening} retry="Load the model" />
       {opened && (
         <div className={shell.columns}>
           <Controls
@@ -45,7 +45,7 @@ export function VideoApp(): ReactElement {
             }}
           />
           <div className={shell.stack}>
-            <JobStatus job={making} restart={restart} />
+            <JobStatus job={making} />
             <Stage
               videos={videos}
               step={step}

@@ -22,10 +22,16 @@ export interface LibraryRequest {
   readonly threshold: number
 }
 
-/** What the packages make, without anything of the app. */
+/** A video in 8 bits a colour, as it is shown. */
+export interface RecordedVideo extends Omit<Video, 'pixels'> {
+  /** [frames, height, width, 3], base64 */
+  readonly pixels: string
+}
+
+/** What the packages make, without anything of the app; recorded in `library-run.json`. */
 export interface LibraryRun {
-  readonly dense: Video
-  readonly sparse: Video
+  readonly dense: RecordedVideo
+  readonly sparse: RecordedVideo
   /** Kept ÷ all query–key pairs of each step of the sparse video, as plans count them. */
   readonly densities: readonly number[]
 }
@@ -33,7 +39,7 @@ export interface LibraryRun {
 /** For tests, in Node: the smallest videos of drifters-7m, with the packages used as their documentation says. */
 export async function libraryRun({ scene, steps, guidance, seed, threshold }: LibraryRequest): Promise<LibraryRun> {
   const { model: bytes, config } = await loadVideoModel()
-  using runtime = await createRuntime({ onNotice: () => {} })
+  using runtime = await createRuntime({ onNotice: () => {}, adapter: 'software' })
   const ort = await loadOrt(runtime, { provider: 'wasm' })
   const exact = dense()
   await using model = await AttentionModel.load(runtime, ort, bytes, {
@@ -63,8 +69,12 @@ export async function libraryRun({ scene, steps, guidance, seed, threshold }: Li
     }),
   }
   return {
-    dense: videoOf(latents.dense, grid),
-    sparse: videoOf(latents.sparse, grid),
+    dense: recordOf(videoOf(latents.dense, grid)),
+    sparse: recordOf(videoOf(latents.sparse, grid)),
     densities: pairs.map(({ kept, visible }) => kept / visible),
   }
+}
+
+function recordOf({ pixels, ...size }: Video): RecordedVideo {
+  return { ...size, pixels: Buffer.from(Uint8Array.from(pixels, (x) => Math.round(255 * x))).toString('base64') }
 }

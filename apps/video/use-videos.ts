@@ -20,7 +20,6 @@ export interface VideosHook {
   /** Of the last request, also while they come, and after it was cancelled or failed. */
   readonly videos: Videos | undefined
   make(request: MakeRequest): void
-  restart(): void
 }
 
 export function useVideos(): VideosHook {
@@ -54,5 +53,5 @@ export function useVideos(): VideosHook {
     },
     [run],
   )
-  return { opening, making, videos, make, restart: client.restart }
+  return { opening, making, videos, make }
 }

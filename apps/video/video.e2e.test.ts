@@ -4,31 +4,19 @@ import { ALL_FORMATS, BufferSource, Input } from 'mediabunny'
 import type { Locator, Page } from 'playwright-core'
 import sharp from 'sharp'
 import { expect } from 'vitest'
-import { expectAccessible, saveScreenshot, test, withoutWebGpu } from '../test/page.js'
-import { libraryRun } from './library-run.js'
+import { expectAccessible, failure, saveScreenshot, tabTo, test, typeInto, withoutWebGpu } from '../test/page.js'
+import { recordedRun } from '../test/recorded-run.js'
+import type { LibraryRequest, RecordedVideo } from './library-run.js'
 
 const pane = (page: Page, which: 'dense' | 'sparse') => page.getByTestId(which)
 const figure = async (page: Page, id: string) => Number.parseFloat((await page.getByTestId(id).textContent())!)
 const value = async (locator: Locator) => Number(await locator.getAttribute('data-value'))
 
-/** Presses Tab until the control with this label has the focus. */
-async function tabTo(page: Page, name: string): Promise<void> {
-  for (let i = 0; i < 80; i++) {
-    const focused = await page.evaluate(() => {
-      const element = document.activeElement as HTMLInputElement | null
-      return element?.labels?.[0]?.textContent ?? element?.textContent
-    })
-    if (focused?.startsWith(name)) return
-    await page.keyboard.press('Tab')
-  }
-  throw new Error(`Tab does not reach ${name}.`)
-}
-
-async function type(page: Page, name: string, text: string): Promise<void> {
-  await tabTo(page, name)
-  await page.keyboard.press('ControlOrMeta+a')
-  await page.keyboard.type(text)
-}
+/** A video as it was recorded, in 8 bits a colour. */
+const videoOfRecord = ({ pixels, ...size }: RecordedVideo): Video => ({
+  ...size,
+  pixels: Float32Array.from(Buffer.from(pixels, 'base64'), (x) => x / 255),
+})
 
 /** What a canvas shows, without the alpha. */
 async function pixels(canvas: Locator): Promise<{ width: number; height: number; rgb: number[] }> {
@@ -116,36 +104,39 @@ async function played(page: Page, file: Buffer, type: string, seconds: number) {
 test('makes the videos of the library from the keyboard, shows what is skipped, and saves them', {
   timeout: 300_000,
 }, async ({ app }) => {
-  const request = { scene: parseScene('red circle down left'), steps: 2, guidance: 2, seed: 7, threshold: 0 }
+  const scene = parseScene('red circle down left')
+  const request: LibraryRequest = { scene, steps: 2, guidance: 2, seed: 7, threshold: 0 }
+  const file = new URL('library-run.json', import.meta.url)
+  const recorded = await recordedRun(file, request, async () => (await import('./library-run.js')).libraryRun)
   const page = await app.open('video/')
   page.setDefaultTimeout(90_000)
   await page.emulateMedia({ reducedMotion: 'reduce' })
   await page.getByRole('button', { name: 'Make both videos' }).waitFor()
   expect(await page.getByLabel('Steps', { exact: true }).inputValue()).toBe('4') // what suits a software adapter
 
-  await type(page, 'Scene', 'red circle down sideways')
+  await typeInto(page, 'Scene', 'red circle down sideways')
   await page.getByText('is no scene').waitFor()
-  await type(page, 'Scene', 'red circle down left')
-  await type(page, 'Seed', '7')
-  await type(page, 'Steps', '2')
-  await type(page, 'Guidance', '2')
+  await typeInto(page, 'Scene', 'red circle down left')
+  await typeInto(page, 'Seed', '7')
+  await typeInto(page, 'Steps', '2')
+  await typeInto(page, 'Guidance', '2')
   await tabTo(page, 'Options of LiteAttention')
   await page.keyboard.press('Enter')
-  await type(page, 'threshold', '0')
+  await typeInto(page, 'threshold', '0')
   await page.keyboard.press('Enter')
   await page.getByRole('heading', { name: 'After 1 of 2 steps' }).waitFor()
   const early = await pixels(pane(page, 'sparse'))
   await page.getByRole('heading', { name: 'The finished videos' }).waitFor()
 
-  const library = await libraryRun(request)
+  const library = { dense: videoOfRecord(recorded.dense), sparse: videoOfRecord(recorded.sparse) }
   const shown = await shownVideos(page)
-  // The same sums in another order, two steps of them, and colours in steps of 1/255.
+  // The same sums in another order, two steps of them, and colours in steps of 1/255 on both sides.
   expect(most(shown.dense, library.dense)).toBeLessThan(1.5 / 255)
   // Blocks whose scores lie at the threshold may be kept here and skipped there.
   expect(psnr(shown.sparse, library.sparse)).toBeGreaterThan(30)
   expect(await figure(page, 'psnr')).toBeCloseTo(psnr(shown.sparse, shown.dense), 2)
   expect(await figure(page, 'ssim')).toBeCloseTo(ssim(shown.sparse, shown.dense), 4)
-  const density = library.densities.reduce((sum, each) => sum + each, 0) / request.steps
+  const density = recorded.densities.reduce((sum, each) => sum + each, 0) / request.steps
   expect(density).toBeLessThan(0.99) // one of the two steps skips some blocks of 64 × 64
   expect((await figure(page, 'density')) / 100).toBeCloseTo(density, 2)
   expect(await page.getByTestId('evaluations').textContent()).toBe('4 and 4')
@@ -215,18 +206,37 @@ test('makes the videos of the library from the keyboard, shows what is skipped, 
   await saveScreenshot(page, 'video')
 })
 
-test('a lost device, cancelling in the middle, and again with a step cache', { timeout: 180_000 }, async ({ app }) => {
-  const page = await app.open('video/?fault=lost-device')
+test('a load that is cancelled, a lost device, no memory, cancelling in the middle, and again with a step cache', {
+  timeout: 240_000,
+}, async ({ app }) => {
+  let letGo = () => {}
+  const held = new Promise<void>((resolve) => {
+    letGo = resolve
+  })
+  await app.context.route(/\.onnx$/, async (route) => {
+    await held
+    await route.continue().catch(() => {}) // the one that was cancelled
+  })
+  const page = await app.open('video/?fault=lost-device,out-of-memory')
   page.setDefaultTimeout(90_000)
+  await page.getByText(/^Loading the model/).waitFor()
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await page.getByTestId('job-cancelled').waitFor()
+  letGo()
+  await page.getByRole('button', { name: 'Load the model' }).click()
   const make = page.getByRole('button', { name: 'Make both videos' })
   await make.waitFor()
+
   await page.getByLabel('Guidance', { exact: true }).fill('1')
+  await page.getByLabel('Steps', { exact: true }).fill('3')
   await page.getByLabel('Step cache').check()
   await page.getByLabel('Change up to which').fill('10')
   await make.click()
-  await page.locator('[data-testid="job-failed"][data-code="DEVICE_LOST"]').waitFor()
+  await failure(page, 'DEVICE_LOST')
   await page.getByRole('button', { name: 'Start again' }).click()
-  await page.getByRole('heading', { name: 'After 1 of 4 steps' }).waitFor()
+  expect(await failure(page, 'OUT_OF_MEMORY')).toContain('Choose smaller sizes')
+  await make.click()
+  await page.getByRole('heading', { name: 'After 1 of 3 steps' }).waitFor()
   await page.getByRole('button', { name: 'Cancel' }).click()
   await page.getByTestId('job-cancelled').waitFor()
   expect(await page.getByRole('heading', { name: 'The finished videos' }).count()).toBe(0)
@@ -234,7 +244,7 @@ test('a lost device, cancelling in the middle, and again with a step cache', { t
   await make.click()
   await page.getByRole('heading', { name: 'The finished videos' }).waitFor()
   // The first step and the last one are always evaluated.
-  expect(await page.getByTestId('evaluations').textContent()).toBe('4 and 2')
+  expect(await page.getByTestId('evaluations').textContent()).toBe('3 and 2')
   await page.getByRole('slider', { name: /^Step/ }).focus()
   await page.keyboard.press('ArrowLeft')
   await page.getByText('the step cache reused an earlier answer').waitFor()

@@ -3,6 +3,7 @@ import { loadVideoModel } from '@sparse-attention/models'
 import configUrl from '@sparse-attention/models/checkpoints/drifters-7m/config.json?url'
 import modelUrl from '@sparse-attention/models/checkpoints/drifters-7m/model.onnx?url'
 import { bundledFiles } from '../shell/bundled-files.js'
+import { bytesOf } from '../shell/bytes-of.js'
 import { type DeviceInfo, describeDevice } from '../shell/device.js'
 import { loadOrt } from '../shell/ort.js'
 import { type CallContext, serve } from '../shell/serve.js'
@@ -20,19 +21,13 @@ async function open({ signal, report }: Pick<CallContext<Progress>, 'signal' | '
   const source = await loadVideoModel({
     ...bundledFiles({ 'model.onnx': modelUrl, 'config.json': configUrl }),
     signal,
-    onProgress: ({ loadedBytes, totalBytes }) =>
-      report({
-        label: 'Loading the model',
-        done: loadedBytes,
-        unit: 'bytes',
-        ...(totalBytes !== undefined && { total: totalBytes }),
-      }),
+    onProgress: bytesOf('Loading the model', report),
   })
-  report({ label: 'Starting' })
+  const ort = await loadOrt({ signal, report })
   const runtime = await createRuntime({ onNotice: () => {} })
   try {
     const onProgress = (done: number, total: number) => report({ label: 'Preparing the model', done, total })
-    const studio = await VideoStudio.open(runtime, await loadOrt(), source, { signal, onProgress })
+    const studio = await VideoStudio.open(runtime, ort, source, { signal, onProgress })
     return { studio, device: describeDevice(runtime) }
   } catch (error) {
     runtime.dispose()

@@ -141,7 +141,7 @@ export function Vision(): ReactElement {
               <Button onClick={() => job.run((context) => classify(source, context))}>Classify</Button>
             </div>
           )}
-          <JobStatus job={job} restart={client.restart} />
+          <JobStatus job={job} />
           <DeviceBadge device={found?.result.device} />
         </div>
         {found ? <Results {...{ found, view }} onView={setView} /> : source && <Photo {...source} />}

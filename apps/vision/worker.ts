@@ -4,6 +4,7 @@ import configUrl from '@sparse-attention/models/checkpoints/kestrel-3m/config.js
 import modelUrl from '@sparse-attention/models/checkpoints/kestrel-3m/model.onnx?url'
 import type { Ort } from '@sparse-attention/onnxruntime'
 import { bundledFiles } from '../shell/bundled-files.js'
+import { bytesOf } from '../shell/bytes-of.js'
 import { type DeviceInfo, describeDevice } from '../shell/device.js'
 import { loadOrt } from '../shell/ort.js'
 import { type CallContext, serve } from '../shell/serve.js'
@@ -44,13 +45,9 @@ async function open({ signal, report }: Context): Promise<Opened> {
   const classifier = await loadImageClassifier({
     ...files,
     signal,
-    onProgress: ({ loadedBytes, totalBytes }) => {
-      const total = totalBytes === undefined ? {} : { total: totalBytes }
-      report({ label: 'Loading the model', done: loadedBytes, ...total, unit: 'bytes' })
-    },
+    onProgress: bytesOf('Loading the model', report),
   })
-  report({ label: 'Loading onnxruntime-web' })
-  opened = { ort: await loadOrt(), runtime: await createRuntime({ onNotice: () => {} }), classifier }
+  opened = { ort: await loadOrt({ signal, report }), runtime: await createRuntime({ onNotice: () => {} }), classifier }
   return opened
 }
 

@@ -8,7 +8,7 @@ export {
   type VideoCheckpointFile,
   videoCheckpointFiles,
 } from './loading/assemble.js'
-export type { DownloadOptions, LoadProgress } from './loading/download.js'
+export { type DownloadOptions, download, type LoadProgress } from './loading/download.js'
 export { heldOutBook, type LoadOptions, loadHeldOutBook, loadLanguageModel, loadVideoModel } from './loading/load.js'
 export { heldOutPassage } from './tasks/held-out-passage.js'
 export { type MultiKeyOptions, multiKey } from './tasks/multi-key.js'
