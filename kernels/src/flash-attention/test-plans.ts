@@ -130,13 +130,17 @@ export function randomClusters(
   const { batch, queryHeads } = shapeOf(c)
   const random = createRandom(c.keyLength)
   const repeat = (count: number, make: () => number[]) => Int32Array.from(Array.from({ length: count }, make).flat())
+  const words = Math.ceil(keyBlocks / 32)
+  const bitmap = randomBits(random, batch * queryHeads * queryBlocks * words, 0.4)
+  // One row keeps all: whole words are set, and bits behind the last block, too.
+  bitmap.fill(0xffffffff, 0, words)
   return {
     kind: 'variable-block',
     ...geometryOf(c),
     queryBlocks,
     keyBlocks,
     keyHeads,
-    bitmap: randomBits(random, batch * queryHeads * queryBlocks * Math.ceil(keyBlocks / 32), 0.4),
+    bitmap,
     queryStarts: repeat(batch * queryHeads, () => starts(random, queryBlocks, c.queryLength)),
     keyStarts: repeat(batch * keyHeads, () => starts(random, keyBlocks, c.keyLength)),
   }

@@ -42,14 +42,22 @@ let first_row = row_block * ${rowsPerWorkgroup}u;
 let end_row = min(first_row + ${rowsPerWorkgroup}u, u.query_length);
 let plan_row = (batch * u.plan_heads + head * u.plan_heads / u.query_heads) * u.plan_rows + first_row / u.plan_block_q;`
 
-/** Blocks of a bitmap, by the trailing bit. A dense plan is one whose bits are all set. */
+/**
+ * Of a word of a plan, an expression: how many bits are set from the bit `first` on, which is the first one. Blocks of any
+ * size that follow one another are one span of keys: the one tile that it does not fill is its last.
+ */
+export const runOfBits = (bits: string, first: string): string => `countTrailingZeros(~(${bits} >> (${first})))`
+
+/** The word without that run: adding carries through it. */
+export const withoutRun = (bits: string, first: string): string => `${bits} & (${bits} + (1u << (${first})))`
+
+/** Blocks of a bitmap, by the trailing bit, which `blockRange` takes from `bits`. A dense plan is one whose bits are all set. */
 const bits = (body: string, blockRange: string) => `\
 for (var word = 0u; word < u.plan_words; word++) {
   var bits = 0xffffffffu;
   if (u.dense == 0u) { bits = plan[plan_row * u.plan_words + word]; }
   while (bits != 0u) {
     let block = word * 32u + firstTrailingBit(bits);
-    bits &= bits - 1u;
     ${blockRange}
     for (var tile = span_start; tile < span_end; tile += TILE_KEYS) {
       ${indent(body, 6)}
@@ -80,7 +88,8 @@ const blockWalk: Walk = {
   tiles: (body) =>
     bits(
       body,
-      `let span_start = block * u.plan_block_k;
+      `bits &= bits - 1u;
+    let span_start = block * u.plan_block_k;
     let span_end = min(span_start + u.plan_block_k, block_end);`,
     ),
 }
@@ -111,12 +120,14 @@ let key_start = (batch * u.key_heads + head * u.key_heads / u.query_heads) * (u.
   tiles: (body) =>
     bits(
       body,
-      `var span_start = block * u.plan_block_k;
-    var span_end = min(span_start + u.plan_block_k, block_end);
+      `let end_block = block + ${runOfBits('bits', 'block % 32u')};
+    bits = ${withoutRun('bits', 'block % 32u')};
+    var span_start = block * u.plan_block_k;
+    var span_end = min(end_block * u.plan_block_k, block_end);
     if (u.dense == 0u) {
       if (block >= u.key_blocks) { break; }
       span_start = key_starts[key_start + block];
-      span_end = min(key_starts[key_start + block + 1u], block_end);
+      span_end = min(key_starts[key_start + min(end_block, u.key_blocks)], block_end);
     }`,
     ),
 }

@@ -105,6 +105,14 @@ export const attention: readonly Mutation[] = [
     caughtBy: { file: flashTest, name: 'blocks of 90 queries' },
   },
   {
+    id: 'neighbours-counted-twice',
+    mistake: 'Blocks that are taken with the one before them are taken again.',
+    file: `${flash}/walk.ts`,
+    find: '${bits} & (${bits} + (1u << (${first})))',
+    replace: '${bits} & (${bits} - 1u)',
+    caughtBy: { file: flashTest, name: 'blocks of 90 queries' },
+  },
+  {
     id: 'second-stripe-list',
     mistake: 'The second list of stripes is read from where the first one lies.',
     file: `${flash}/walk.ts`,

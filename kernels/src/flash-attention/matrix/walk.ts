@@ -1,4 +1,4 @@
-import type { WalkedPlan } from '../walk.js'
+import { runOfBits, type WalkedPlan, withoutRun } from '../walk.js'
 
 /**
  * How a workgroup goes from tile to tile of KEYS keys, one ahead of the computation, as WGSL. Bindings, uniforms and rows
@@ -31,7 +31,7 @@ export interface PulledWalk {
 interface Spans {
   readonly parameters: string
   readonly args: string
-  /** Statements that set `walk.tile` and `walk.span_end` to the keys of `block`; may return END. */
+  /** Statements that take `block` from `walk.bits` and set `walk.tile` and `walk.span_end` to its keys; may return END. */
   readonly span: string
   readonly seenEnd: string
 }
@@ -58,7 +58,6 @@ fn next_tile(present: Walk, plan_row: u32, block_end: u32${parameters}) -> Walk 
       walk.word++;
     }
     let block = (walk.word - 1u) * 32u + firstTrailingBit(walk.bits);
-    walk.bits &= walk.bits - 1u;
     ${span}
     if (walk.tile >= block_end) { return END; }
   }
@@ -161,7 +160,8 @@ export const pulledWalks: Readonly<Record<WalkedPlan, PulledWalk>> = {
   block: spans({
     parameters: '',
     args: '',
-    span: `walk.tile = block * u.plan_block_k;
+    span: `walk.bits &= walk.bits - 1u;
+    walk.tile = block * u.plan_block_k;
     walk.span_end = min(walk.tile + u.plan_block_k, block_end);`,
     // Blocks are whole tiles, except for the last visible one.
     seenEnd: 'row_end',
@@ -171,8 +171,10 @@ export const pulledWalks: Readonly<Record<WalkedPlan, PulledWalk>> = {
     parameters: ', key_start: u32',
     args: ', key_start',
     span: `if (block >= u.key_blocks) { return END; }
+    let end_block = min(block + ${runOfBits('walk.bits', 'block % 32u')}, u.key_blocks);
+    walk.bits = ${withoutRun('walk.bits', 'block % 32u')};
     walk.tile = key_starts[key_start + block];
-    walk.span_end = min(key_starts[key_start + block + 1u], block_end);`,
+    walk.span_end = min(key_starts[key_start + end_block], block_end);`,
     seenEnd: 'min(row_end, now.span_end)',
   }),
 }
