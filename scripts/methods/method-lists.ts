@@ -65,7 +65,11 @@ export function withMethodTable(readme: string, methods: readonly MethodFactory[
     const takes = (causal: boolean) => (capabilities.causal.includes(causal) ? 'yes' : 'no')
     return `| ${page} | ${phase} | ${summary} | ${paper} | ${takes(true)} | ${takes(false)} |`
   })
-  const table = ['| Method | Phase | | Paper | Causal | Not causal |', '|---|---|---|---|---|---|', ...rows].join('\n')
+  const table = [
+    '| Method | Phase | What it does | Paper | Causal | Not causal |',
+    '|---|---|---|---|---|---|',
+    ...rows,
+  ].join('\n')
   const [start, end] = ['<!-- methods: written by `pnpm methods` -->\n', '<!-- /methods -->']
   const [before, rest] = readme.split(start)
   const after = rest?.split(end)[1]

