@@ -36,10 +36,19 @@ it('writes on from the book, the same for a seed, and tells density of reading a
   })
   expect(decode.tokensPerSecond).toBeCloseTo(1000 / decode.tokenMs!, 9)
 
-  const again = await runCaptured([...base, '--tokens', '2'])
+  const again = await runCaptured([...base, '--tokens', '2'], undefined, { screen: true })
   expect(again.exitCode).toBe(0)
   expect(again.stdout).toBe(`${tokenizer.decode(report.tokens.slice(0, 2))}\n`)
-  expect(again.stderr).toMatch(
+  const lines = again.stderr.split('\r\x1b[K')
+  const reading = `density ${prefill.density!.toFixed(3)} reading`
+  expect(lines).toEqual(
+    expect.arrayContaining([
+      'reading 96 tokens with xattention …',
+      `1 token, ${reading}`,
+      expect.stringMatching(new RegExp(`^2 tokens, \\d+\\.\\d tokens/s, ${reading}$`)),
+    ]),
+  )
+  expect(lines.at(-1)).toMatch(
     /Read 96 tokens with xattention .*\nWrote 2 with dense \(.*\), density not measured, .* tokens\/s\.\nTier/,
   )
 })

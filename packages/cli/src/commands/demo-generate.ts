@@ -65,7 +65,7 @@ interface DemoGenerateOptions {
   readonly tokens?: number
   readonly prefill: string
   readonly prefillOption?: readonly string[]
-  readonly decode: string
+  readonly decode?: string
   readonly decodeOption?: readonly string[]
   readonly temperature: number
   readonly topK?: number
@@ -76,8 +76,11 @@ interface DemoGenerateOptions {
   readonly json?: boolean
 }
 
-/** Of the book where no prompt is given, and written after it: what a CPU, and what any GPU, does without a long wait. */
-const defaults = { software: { length: 256, tokens: 32 }, hardware: { length: 4096, tokens: 256 } }
+/** Read of the book where no prompt is given, and written after it: what a CPU, and what any GPU, does without a long wait. */
+const defaults = {
+  software: { length: 256, tokens: 32, decode: 'dense' },
+  hardware: { length: 4096, tokens: 256, decode: 'twilight' },
+}
 /** Every so many tokens density is measured; the time of those tokens is not counted. */
 const statisticsEvery = 16
 
@@ -91,7 +94,12 @@ export function demoGenerateCommand(output: (json: boolean) => Output): Command 
     .option('--tokens <n>', 'most tokens to write (default: 256, on a software adapter 32)', integer(1))
     .addOption(new Option('--prefill <id>', 'what reads the prompt').choices(prefillMethods()).default('xattention'))
     .option('--prefill-option <name=value...>', 'its options, over its budgets for the length')
-    .addOption(new Option('--decode <id>', 'what writes token by token').choices(decodeMethods()).default('dense'))
+    .addOption(
+      new Option(
+        '--decode <id>',
+        'what writes token by token (default: twilight, on a software adapter dense)',
+      ).choices(decodeMethods()),
+    )
     .option('--decode-option <name=value...>', 'its options, over its budgets for the length')
     .option('--temperature <t>', '0: always the most likely token', number, 0.8)
     .option('--top-k <k>', 'only the k most likely tokens', integer(0))
@@ -117,13 +125,12 @@ async function demoGenerate(options: DemoGenerateOptions, out: Output): Promise<
       where: 'length',
     })
   }
-  const given = {
-    prefill: await parseOptions(findMethod(options.prefill).definition, options.prefillOption ?? []),
-    decode: await parseOptions(findMethod(options.decode).definition, options.decodeOption ?? []),
-  }
+  const prefillOptions = await parseOptions(findMethod(options.prefill).definition, options.prefillOption ?? [])
   using runtime = await createRuntime({ onNotice: out.log })
-  const language = await loadLanguageModel({ signal })
   const sizes = defaults[runtime.software ? 'software' : 'hardware']
+  const { decode = sizes.decode } = options
+  const decodeOptions = await parseOptions(findMethod(decode).definition, options.decodeOption ?? [])
+  const language = await loadLanguageModel({ signal })
   const maxNewTokens = options.tokens ?? sizes.tokens
   const ids = await readPrompt(language, options, sizes.length, maxNewTokens, signal)
   const configure = (id: string, values: Readonly<Record<string, OptionValue>>): ConfiguredMethod => {
@@ -131,10 +138,10 @@ async function demoGenerate(options: DemoGenerateOptions, out: Output): Promise<
     return factory({ ...factory.definition.scaled(ids.length), ...values })
   }
   // What reads pages.
-  const split = options.decode === dense.definition.id ? { kernel: 'split' } : {}
+  const split = decode === dense.definition.id ? { kernel: 'split' } : {}
   const methods = {
-    prefill: configure(options.prefill, given.prefill),
-    decode: configure(options.decode, { ...split, ...given.decode }),
+    prefill: configure(options.prefill, prefillOptions),
+    decode: configure(decode, { ...split, ...decodeOptions }),
   }
   const sampling = samplingOptions(options)
 
@@ -259,7 +266,7 @@ function statusLine(
 ): string {
   const density = `density ${prefill.density.toFixed(3)} reading${decode ? `, ${decode.density.toFixed(3)} writing` : ''}`
   const speed = times.length > 0 ? `, ${(1000 / median(times.slice(-16))).toFixed(1)} tokens/s` : ''
-  return `${tokens} tokens${speed}, ${density}`
+  return `${tokens} ${tokens === 1 ? 'token' : 'tokens'}${speed}, ${density}`
 }
 
 function formatReport({ prompt, tokens, prefill, decode, tier, adapter }: DemoGenerateReport): string {
