@@ -80,6 +80,11 @@ export function withMethodTable(readme: string, methods: readonly MethodFactory[
 
 /** Charts that show a phase's methods beside dense attention, relative to `docs/methods`. */
 const charts: Readonly<Record<string, readonly [picture: string, text: string, page: string]>> = {
+  any: [
+    '../benchmarks/2026-11-22-h100/time-against-density.svg',
+    'Time of plans against their density: everything computed, on the right, is dense attention',
+    '../benchmarks/README.md',
+  ],
   prefill: [
     '../benchmarks/2026-11-22-h100/speed-against-length.svg',
     'Speed of each method for prompts against length',
@@ -97,9 +102,43 @@ const charts: Readonly<Record<string, readonly [picture: string, text: string, p
   ],
   vision: [
     '../benchmarks/2026-11-22-h100/butterfly-routes.webp',
-    'Regions of a photo and those that they attend to, and the mass that k regions cover',
+    'What regions of a photo attend to by bilevel-routing, and the mass that k regions cover',
     '../benchmarks/vision.md',
   ],
+}
+
+interface Point {
+  readonly chart: string
+  readonly series: string
+  /** Tokens. */
+  readonly x: number
+  readonly density: number
+  readonly recall: number
+  readonly total: { readonly medianMs: number } | null
+  readonly dense: { readonly medianMs: number }
+}
+
+/** What a method for prompts takes and keeps at each length, from the file that the chart of its phase is drawn from. */
+function measured(id: string): string[] {
+  const file = join(root, 'docs/benchmarks/2026-11-22-h100/table.json')
+  const { series, pytorch, date } = JSON.parse(readFileSync(file, 'utf8'))
+  const points = (series as readonly Point[]).filter((point) => point.chart === 'length' && point.series === id)
+  const rows = points.flatMap(({ x, total, dense, density, recall }) => {
+    if (total === null) return []
+    const ms = `${total.medianMs.toPrecision(3)} ms`
+    const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`
+    const faster = `${(dense.medianMs / total.medianMs).toFixed(2)}×`
+    return [`| ${x} | ${ms} | ${faster} | ${percent(density)} | ${percent(recall)} |`]
+  })
+  if (rows.length === 0) return []
+  return [
+    '| Tokens | Time, planning included | As fast as dense | Pairs computed | Mass kept |',
+    '|---:|---:|---:|---:|---:|',
+    ...rows,
+    '',
+    `*${pytorch.device}, ${date}: f16, causal, 8 heads of 128, prompts made to be concentrated ([which](../benchmarks/README.md#the-table)).*`,
+    '',
+  ]
 }
 
 const listed = (values: readonly (string | number)[]): string => values.map((value) => `\`${value}\``).join(', ')
@@ -139,7 +178,7 @@ export function primitivesOf(name: string, id: string): string[] {
 
 /** A method's page with what the method says of itself between two markers at its end. */
 export function withFacts(page: string, { definition }: MethodFactory, primitives: readonly string[]): string {
-  const { phase, options, capabilities: takes, neutral } = definition
+  const { id, phase, options, capabilities: takes, neutral } = definition
   const { causal, queryLength, dtypes, headDim, pages, state, grid = 'none', selfAttention } = takes
   const queries = { one: 'one at a time', many: 'more than one', any: 'any number' }[queryLength]
   const rows: [string, string][] = [
@@ -176,6 +215,7 @@ export function withFacts(page: string, { definition }: MethodFactory, primitive
     '',
     ...(specs.length === 0 ? [] : ['| Option | Default | Takes | |', '|---|---|---|---|', ...specs, '']),
     ...costs,
+    ...measured(id),
     ...figure,
   ]
   return `${text}\n\n${start}\n${facts.join('\n')}\n${end}`
