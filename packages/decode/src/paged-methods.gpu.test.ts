@@ -1,18 +1,20 @@
 import {
   type ConfiguredMethod,
   createRuntime,
+  defineMethod,
   type HostStripePlan,
   type MethodOptions,
   type PagedKVCache,
   type Plan,
   type Runtime,
 } from '@sparse-attention/core'
-import { contiguousKVCache, dense } from '@sparse-attention/kernels'
+import { contiguousKVCache, dense, selectPages } from '@sparse-attention/kernels'
 import { createRandom, trackBuffers } from '@sparse-attention/testing'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { pageBounds, quantizedKeys } from './kv-cache/metadata.js'
 import { pagedKVCache } from './kv-cache/paged-kv-cache.js'
 import { quest } from './quest/method.js'
+import { decodeAttention, pageSource, selectionPlan, topPPruner } from './selectors/index.js'
 import { sinkWindow } from './sink-window/method.js'
 import { massShortfall } from './twilight/mass-shortfall.js'
 import { twilight } from './twilight/method.js'
@@ -102,6 +104,7 @@ const methods = {
   quest: () => quest({ tokenBudget: 64 }),
   'quest, heads apart': () => quest({ tokenBudget: 48, heads: 'separate' as const }),
   twilight: () => twilight({ tokenBudget: 96, topP: 0.8 }),
+  'twilight in 8 bits': () => twilight({ tokenBudget: 96, topP: 0.8, estimate: 8 }),
   'sink-window': () => sinkWindow({ sink: 4, localWindow: 30 }),
 }
 
@@ -187,6 +190,63 @@ describe('over a paged cache', () => {
       cache.append(encoder, k, v)
       runtime.device.queue.submit([encoder.finish()])
       for (const [b, one] of grown.entries()) grown[b] = appended(one, next[b]!)
+    }
+  })
+
+  test('a selector from elsewhere, the pruner and the attention are put together to a method of their own', async () => {
+    const [p, pagesKept] = [0.9, 8]
+    const refused = expect.objectContaining({ code: 'UNSUPPORTED', where: 'selection' })
+    /** The newest pages, whatever is in them: a page's score is its number. */
+    const newest = defineMethod({
+      ...sinkWindow.definition,
+      id: 'newest-top-p',
+      async create(runtime, compiled) {
+        const [stride, rows] = [32, sequences.length * kvHeads]
+        const table = { buffer: runtime.tensor('f32', [queryHeads], new Float32Array(queryHeads).fill(p)).buffer }
+        const numbers = Float32Array.from({ length: rows * stride }, (_, i) => i % stride)
+        const { buffer } = runtime.tensor('f32', [rows, stride], numbers)
+        const scores = { buffer, offsetBytes: 0, sizeBytes: buffer.size }
+        const topP = { ...table, offsetBytes: 0, sizeBytes: table.buffer.size }
+        const [select, prune, source, attend] = await Promise.all([
+          selectPages(runtime, 1),
+          topPPruner(runtime, compiled, { estimate: 'exact', topP }),
+          pageSource(runtime, compiled, pageSize, []),
+          decodeAttention(runtime, compiled),
+        ])
+        return {
+          plan(frame) {
+            const { pages, dispatches } = source(frame)
+            const { lists, dispatch } = select(frame, pages, { heads: kvHeads, stride, scores }, pagesKept)
+            const selection = { lists, width: pageSize, dispatches: [...dispatches, dispatch] }
+            const kept = prune(frame, pages, selection, 0)
+            expect(() => prune(frame, pages, kept, 0)).toThrow(refused)
+            const apart = { ...selection, lists: { ...lists, heads: queryHeads } }
+            expect(() => prune(frame, pages, apart, 0)).toThrow(refused)
+            return { plan: selectionPlan(frame, kept), dispatches: kept.dispatches }
+          },
+          attend,
+          dispose: () => {
+            buffer.destroy()
+            table.buffer.destroy()
+          },
+        }
+      },
+    })
+    using cache = await filled(sequences)
+    using q = queries(sequences)
+    using attention = await runtime.use(newest() as unknown as Made, { ...config, pageSize })
+    const { plan } = await attention.run({ q, cache })
+    for (const [b, one] of sequences.entries()) {
+      const pages = Math.ceil(one.length / pageSize)
+      const first = Math.max(0, pages - pagesKept + 1) * pageSize
+      const chosen = Array.from({ length: one.length }, (_, t) => t).filter((t) => t < pageSize || t >= first)
+      for (let h = 0; h < queryHeads; h++) {
+        const tokens = await tokensOf(plan, b, h, one.length)
+        expect(chosen).toEqual(expect.arrayContaining(tokens))
+        const share = exact(one, h, tokens).mass / exact(one, h, chosen).mass
+        expect(share, `sequence ${b}, head ${h}`).toBeGreaterThanOrEqual(p)
+        if (one.length > 200) expect(tokens.length).toBeLessThan(chosen.length)
+      }
     }
   })
 

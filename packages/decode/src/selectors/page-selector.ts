@@ -1,11 +1,12 @@
-import type {
-  AttentionFrame,
-  BufferSlice,
-  CompiledConfig,
-  Dispatch,
-  KeyPages,
-  Runtime,
-  StripePlanData,
+import {
+  type AttentionFrame,
+  type BufferSlice,
+  type CompiledConfig,
+  type Dispatch,
+  type KeyPages,
+  type Runtime,
+  SparseAttentionError,
+  type StripePlanData,
 } from '@sparse-attention/core'
 import {
   listedScores,
@@ -102,6 +103,7 @@ export function estimateMetadata(estimate: Estimate): readonly PageMetadata[] {
  * over them, for any query head of a KV head. The first page and the query's own token stay.
  *
  * @param topP f32 [layers · Hq], one p a head
+ * @throws UNSUPPORTED from the returned function, for what is no list of pages for each KV head: tokens, or pages of query heads
  */
 export async function topPPruner(
   runtime: Runtime,
@@ -114,7 +116,8 @@ export async function topPPruner(
     pruneTopP(runtime, SINK_PAGES),
     listTokens(runtime),
   ])
-  return (frame, pages, { lists, dispatches }, layer) => {
+  return (frame, pages, { lists, width, dispatches }, layer) => {
+    if (width !== pages.pageSize || lists.heads !== frame.kvHeads) throw notOfPages(width, lists.heads)
     const rows = frame.batch * frame.queryHeads
     const tokens = lists.capacity * pages.pageSize
     const scores = frame.scratch(rows * tokens * 4)
@@ -132,6 +135,14 @@ export async function topPPruner(
       ],
     }
   }
+}
+
+function notOfPages(width: number, heads: number): SparseAttentionError {
+  return new SparseAttentionError('UNSUPPORTED', {
+    message: `The selection has entries of ${width === 1 ? 'one token' : `${width} tokens`}, for ${heads} heads.`,
+    fix: "Prune pages that are selected for KV heads, with `heads: 'sum'`, and only once.",
+    where: 'selection',
+  })
 }
 
 /** What is selected, as the plan that attention runs over. */
