@@ -70,13 +70,17 @@ test('writes by keyboard what the library writes, turn after turn, and finds the
   const [agreed, of] = await Promise.all(['data-same', 'data-of'].map((name) => agreement.getAttribute(name)))
   expect([agreed, of]).toEqual([`${recorded.agreed}`, `${asked.newTokens}`])
   // The chart's numbers: layers see as many pairs each, so their mean is the density of all.
-  const rows = await page.locator('table').first().locator('tbody tr').allInnerTexts()
+  const rows = await page
+    .locator('table')
+    .first()
+    .locator('tbody tr')
+    .evaluateAll((rows) => rows.map((row) => [...(row as HTMLTableRowElement).cells].map((cell) => cell.textContent)))
   expect(rows).toHaveLength(8)
   for (const [column, density] of [
     [2, recorded.sparse.turns[0]!.densities[0]!],
     [4, recorded.sparse.turns[0]!.densities[1]!],
   ] as const) {
-    const mean = rows.reduce((sum, row) => sum + Number(row.split('\t')[column]), 0) / rows.length
+    const mean = rows.reduce((sum, row) => sum + Number(row[column]), 0) / rows.length
     expect(Math.abs(mean - density)).toBeLessThan(0.00051) // shown with three digits behind the point
   }
   await page.getByLabel('Text behind the document').evaluate((field) => field.scrollIntoView())
