@@ -59,9 +59,9 @@ export const pictures: readonly Mutation[] = [
     id: 'shares-of-one-head',
     mistake: 'What heads keep of a region is added up, not averaged.',
     file: regions,
-    find: 'sizes[to]! * plan.queryHeads)',
+    find: 'sizes[to]! * heads)',
     replace: 'sizes[to]!)',
-    caughtBy: { file: regionsTest, name: 'counts what a plan keeps, over heads' },
+    caughtBy: { file: regionsTest, name: 'counts what a plan keeps, over batch and heads' },
   },
   {
     id: 'one-grid-for-all',

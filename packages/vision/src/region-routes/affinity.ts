@@ -1,4 +1,6 @@
+import { SparseAttentionError } from '@sparse-attention/core'
 import { type GridRegions, regionCounts, regionOfTokens } from '@sparse-attention/kernels'
+import { checkAsking, checkQueriesAndKeys } from './check.js'
 
 /** Queries and keys of the tokens of a grid, contiguous, on the host. */
 export interface HostQueriesAndKeys {
@@ -18,12 +20,22 @@ export interface HostQueriesAndKeys {
  *
  * @param headsTogether  query heads that share their routes: `queryHeads` for `routing: 'shared'`, 1 for 'per-head'
  * @returns f64[B, Hq / headsTogether, R, R]: of the region that asks, to each region
+ * @throws INVALID_SHAPE where q or k are not of the grid's tokens, INVALID_ARGUMENT where headsTogether does not divide the heads
  */
 export function regionAffinity(
-  { batch, queryHeads, kvHeads, headDim, q, k }: HostQueriesAndKeys,
+  input: HostQueriesAndKeys,
   regions: GridRegions,
-  headsTogether: number = queryHeads,
+  headsTogether: number = input.queryHeads,
 ): Float64Array {
+  checkQueriesAndKeys(input, regions)
+  const { batch, queryHeads, kvHeads, headDim, q, k } = input
+  if (!Number.isInteger(queryHeads / headsTogether) || headsTogether < 1) {
+    throw new SparseAttentionError('INVALID_ARGUMENT', {
+      message: `${headsTogether} of ${queryHeads} query heads cannot route together.`,
+      fix: "Pass the query heads for routing 'shared', or 1 for 'per-head'.",
+      where: 'headsTogether',
+    })
+  }
   const { count } = regionCounts(regions)
   const [qMeans, kMeans] = [
     regionMeans(q, batch * queryHeads, headDim, regions),
@@ -71,14 +83,18 @@ function regionMeans(rows: ArrayLike<number>, heads: number, headDim: number, re
  * @param scale  factor on QKᵀ
  * @param asking the regions that ask. Default: all
  * @returns f64[B, R, R], rows that sum to 1; zeros for a region that does not ask
+ * @throws INVALID_SHAPE where q or k are not of the grid's tokens, INVALID_ARGUMENT where no region of that number asks
  */
 export function regionMass(
-  { batch, queryHeads, kvHeads, headDim, q, k }: HostQueriesAndKeys,
+  input: HostQueriesAndKeys,
   regions: GridRegions,
-  scale: number = 1 / Math.sqrt(headDim),
+  scale: number = 1 / Math.sqrt(input.headDim),
   asking?: readonly number[],
 ): Float64Array {
+  checkQueriesAndKeys(input, regions)
+  const { batch, queryHeads, kvHeads, headDim, q, k } = input
   const { count } = regionCounts(regions)
+  if (asking) checkAsking(asking, count)
   const region = regionOfTokens(regions)
   const asks = asking && new Set(asking)
   const length = region.length

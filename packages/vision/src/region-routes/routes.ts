@@ -45,7 +45,8 @@ export function regionRoutes(plan: HostPlan): RegionRoutes {
       lists.push(list)
     }
   }
-  const topK = Math.max(...lists.map((list) => list.length))
+  // Not Math.max(...): there may be more rows than a call takes arguments.
+  const topK = lists.reduce((most, list) => Math.max(most, list.length), 0)
   const routes = new Int32Array(lists.length * topK).fill(-1)
   lists.forEach((list, i) => {
     routes.set(list, i * topK)
