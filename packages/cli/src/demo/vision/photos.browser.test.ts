@@ -17,7 +17,7 @@ test('kestrel-3m, its attention routed here, gives PyTorch’s classes and logit
   const photos = (await (await fetched('photos/logits.json')).json()) as Photo[]
   expect(photos).toHaveLength(5)
   const classifier = await loadImageClassifier({ from: new URL('checkpoints/kestrel-3m', models) })
-  await expectPhotosClassified(ort, classifier, photos, async (photo) =>
-    decodePicture(await (await fetched(`photos/${photo}`)).blob()),
-  )
+  const decode = async (photo: string) => decodePicture(await (await fetched(`photos/${photo}`)).blob())
+  const tolerance = 0.049 // decoders differ by a level of 255 here and there, and a region may be routed by less than that
+  await expectPhotosClassified(ort, classifier, photos, decode, tolerance)
 })
