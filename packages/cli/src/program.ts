@@ -31,6 +31,13 @@ export function createProgram(terminal: Terminal): Command {
       'Sparse attention on WebGPU: look at this machine, list methods, run and compare them on your tensors, time them, see a demo.',
     )
     .version(cliVersion)
+    .addHelpText(
+      'after',
+      `
+A verb says more with --help, such as \`sparse-attention demo vision --help\`. Results go to stdout, as one JSON object with --json.
+Exit codes: 0 done, 1 unexpected, 2 bad input, 130 cancelled. Documentation:
+https://github.com/sparse-attention/sparse-attention/blob/main/docs/cli.md`,
+    )
     // What follows a verb is the verb's: `bench` and `bench table` have options of the same names.
     .enablePositionalOptions()
   const demo = program.command('demo').description('a model, dense and sparse, side by side')

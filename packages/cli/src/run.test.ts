@@ -17,10 +17,15 @@ it.each([
   ['an unknown flag', ['methods', '--yaml']],
   ['an argument too many', ['methods', 'dense']],
   ['half a verb', ['demo']],
+  ['an unknown verb behind one', ['bench', 'decod']],
 ])('refuses %s with one sentence and exit code 2', async (_, argv) => {
   const { exitCode, stdout, stderr } = await runCaptured(argv)
   expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' })
   expect(stderr).toMatch(/^(Usage: [\s\S]*\n)?sparse-attention: [A-Z][^\n]*[.?] Run it with --help [^\n]*\.\n$/)
+})
+
+it('takes an unknown verb behind one for a verb, not for an argument', async () => {
+  expect((await runCaptured(['bench', 'decod'])).stderr).toMatch(/Unknown command 'decod'\./)
 })
 
 it('suggests the verb that was meant', async () => {

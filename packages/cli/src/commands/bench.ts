@@ -102,7 +102,10 @@ export function benchCommand(output: (json: boolean) => Output): Command {
     .option('--no-peer', 'leave onnxruntime-web out')
     .option('--markdown <file>', 'also write the table as Markdown')
     .option('--json', 'print one JSON object')
+    .allowExcessArguments()
     .action(async (options: BenchOptions, command: Command) => {
+      // Behind a verb that does something itself, commander takes an unknown one for an argument.
+      if (command.args.length > 0) command.error(`error: unknown command '${command.args[0]}'`)
       const out = output(options.json === true)
       const report = await bench(options, out, commandLine(command))
       out.result(report, formatReport(report))

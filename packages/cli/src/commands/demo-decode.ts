@@ -55,7 +55,9 @@ const shortest = 64
 export function demoDecodeCommand(output: (json: boolean) => Output): Command {
   return new Command('decode')
     .description('write with dense and with sparse attention token by token: agreement and needles against density')
-    .addOption(new Option('--method <id...>', 'what to compare with dense').choices(decodeMethods()).default(['quest']))
+    .addOption(
+      new Option('--method <id...>', 'what to compare with dense').choices(decodeMethods()).default(['quest'], 'quest'),
+    )
     .option('--option <name=value...>', 'options of the sparse methods, over their budgets for the length')
     .option('--length <n>', 'tokens of each prompt (default: 4096, on a software adapter 256)', integer(1))
     .option('--tokens <n>', 'tokens of the dense text (default: 512, on a software adapter 16)', integer(16))

@@ -78,10 +78,16 @@ export function demoTasksCommand(output: (json: boolean) => Output): Command {
   const names = Object.keys(tasks)
   return new Command('tasks')
     .description('long-context tasks in a held-out book: how many the model solves with each method')
-    .addOption(new Option('--task <name...>', 'what to solve').choices(names).default(names))
-    .option('--length <n...>', 'tokens of prompt and answer', lengths, defaultLengths)
+    .addOption(new Option('--task <name...>', 'what to solve').choices(names).default(names, names.join(' ')))
     .addOption(
-      new Option('--method <id...>', 'in place of the attention').choices(ids).default(['dense', 'xattention']),
+      new Option('--length <n...>', 'tokens of prompt and answer')
+        .argParser(lengths)
+        .default(defaultLengths, defaultLengths.join(' ')),
+    )
+    .addOption(
+      new Option('--method <id...>', 'in place of the attention')
+        .choices(ids)
+        .default(['dense', 'xattention'], 'dense xattention'),
     )
     .option('--option <name=value...>', 'options of the sparse methods, over their budgets for the length')
     .option('--samples <n>', 'of each task, length and method', integer(1), 10)

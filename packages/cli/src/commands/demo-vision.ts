@@ -111,7 +111,11 @@ export function demoVisionCommand(output: (json: boolean) => Output): Command {
     .argument('[photo]', 'JPEG, PNG or WebP (default: a photo that comes with the model)')
     .addOption(new Option('--method <id>', 'what to compare with dense').choices(ids).default('bilevel-routing'))
     .option('--option <name=value...>', 'options of the method, over those that the model was trained with')
-    .option('--region <row,column...>', 'regions whose routes to show, each 0 to 4', regions, defaultRegions)
+    .addOption(
+      new Option('--region <row,column...>', 'regions whose routes to show, each 0 to 4')
+        .argParser(regions)
+        .default(defaultRegions, defaultRegions.join(' ')),
+    )
     .option('--png <file>', 'picture of routes and covered mass', 'sparse-attention-vision.png')
     .option('--json', 'print one JSON object')
     .action(async (photo: string | undefined, options: DemoVisionOptions) => {
@@ -225,14 +229,14 @@ function draw(
   const best = ours.classes[0]!
   return visionPicture({
     title: `${basename(file)}: ${best.name} (${percent(best.probability)})`,
-    subtitle: `${modelName} with ${ours.method}; what each marked region attends to, and what that covers of its attention`,
+    subtitle: `What ${modelName} reads with ${ours.method}: a lettered region attends to what is in full colour, and not to what is faded.`,
     photo,
     seen: seenPart(photo, config),
     side,
     queries: chosen,
     layers: routed.map(({ layer, stage: { grid }, density, recall, path, kept, coverage, options }) => ({
       label: `Layer ${layer}, ${grid.join(' × ')} tokens`,
-      detail: `${formatOptions(options)}; ${percent(density)} of the pairs, ${percent(recall)} of the mass`,
+      detail: `${formatOptions(options)}: ${percent(density)} of the pairs, ${percent(recall)} of dense attention`,
       kept,
       ...coverage,
       ...(path === 'sparse' && { point: { regions: density * count, mass: recall } }),

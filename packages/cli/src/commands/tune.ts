@@ -2,10 +2,11 @@ import { type AdapterReport, describeAdapter, nameAdapter } from '@sparse-attent
 import { type DType, mergeTuning, type Tier, type TuningTable } from '@sparse-attention/core'
 import { createRuntime, saveTuning, tuningFile } from '@sparse-attention/core/node'
 import { type TuneReport, tune } from '@sparse-attention/kernels'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { formatTable } from '../table.js'
 import type { Output } from '../terminal.js'
 import { integer } from './integer.js'
+import { integerList } from './integer-list.js'
 
 interface TuneCommandOptions {
   readonly headDim: readonly number[]
@@ -37,7 +38,9 @@ export function tuneCommand(output: (json: boolean) => Output): Command {
     .description(
       "time the variants of attention kernels on this device, and keep the fastest in the user's cache folder",
     )
-    .option('--head-dim <n,n,...>', 'sizes of a head', integerList, [64, 128])
+    .addOption(
+      new Option('--head-dim <n,n,...>', 'sizes of a head').argParser(integerList).default([64, 128], '64,128'),
+    )
     .addOption(new Option('--dtype <dtype>', 'of q, k, v and output').choices(['f32', 'f16', 'both']).default('both'))
     .addOption(new Option('--mask <mask>', 'kind of calls').choices(['causal', 'full', 'both']).default('both'))
     .addOption(
@@ -56,18 +59,6 @@ export function tuneCommand(output: (json: boolean) => Output): Command {
       const report = await tuneCalls(options, out)
       out.result(report, formatReport(report))
     })
-}
-
-function integerList(text: string): number[] {
-  return [...new Set(text.split(',').map((part) => parsed(part)))]
-}
-
-function parsed(part: string): number {
-  try {
-    return integer(1)(part)
-  } catch {
-    throw new InvalidArgumentError('It must be a list of positive integers, such as 64,128.')
-  }
 }
 
 async function tuneCalls(options: TuneCommandOptions, out: Output): Promise<TuneCommandReport> {

@@ -201,7 +201,7 @@ function coverageChart({ layers, side }: VisionPicture, left: number, top: numbe
   const y = (mass: number) => top + (1 - mass) * height
   const label = (text: string, at: number, down: number, anchor: 'start' | 'middle' | 'end') =>
     textPath(text, at, down, { size: 11, fill: faint, anchor })
-  let shapes = textPath('Softmax mass in the first k regions', left, top - 6, { size: textSize, fill: ink })
+  let shapes = textPath('How much of dense attention k regions hold', left, top - 6, { size: textSize, fill: ink })
   for (const mass of [0, 0.25, 0.5, 0.75, 1]) {
     shapes += `<path d="M${left} ${y(mass)}h${width}" stroke="#d5dade"/>`
     shapes += label(`${100 * mass} %`, left - 6, y(mass) + 4, 'end')
@@ -232,7 +232,7 @@ function legend(layers: readonly VisionPictureLayer[], left: number, top: number
   }
   const stroke = (color: string, more: string) => `<path d="M0 0h26" stroke="${color}" ${more}/>`
   for (const [row, { label }] of layers.entries()) entry(stroke(layerColor(row), 'stroke-width="2"'), label, ink)
-  entry(stroke(faint, 'stroke-dasharray="3 4"'), 'at best: regions in the order of their mass', faint)
-  entry(`<circle cx="13" r="5" fill="${faint}"/>`, 'what was computed', faint)
+  entry(stroke(faint, 'stroke-dasharray="3 4"'), 'at best: those that hold most first', faint)
+  entry(`<circle cx="13" r="5" fill="${faint}"/>`, 'what was computed here', faint)
   return shapes
 }
