@@ -16,19 +16,15 @@ export { data }
 const root = join(import.meta.dirname, '..')
 
 export default {
-  watch: ['../.changeset/*.md', '../packages/*/CHANGELOG.md'],
   async load(): Promise<Changes> {
     const markdown = await createMarkdownRenderer(import.meta.dirname)
     const coming = readdirSync(join(root, '.changeset'))
       .filter((file) => file.endsWith('.md') && file !== 'README.md')
-      .map((file) =>
-        readFileSync(join(root, '.changeset', file), 'utf8')
-          .split(/^---$/m)
-          .slice(2)
-          .join('---')
-          .trim(),
-      )
-      .map((text) => `- ${text.replaceAll('\n', '\n  ')}`)
+      .map((file) => {
+        const [, head, ...text] = readFileSync(join(root, '.changeset', file), 'utf8').split(/^---$/m)
+        const names = [...head!.matchAll(/^'@sparse-attention\/(.+)':/gm)].map(([, name]) => name)
+        return `- **${names.join(', ')}**: ${text.join('---').trim().replaceAll('\n', '\n  ')}`
+      })
     const packages = ['kernels', ...readdirSync(join(root, 'packages')).map((name) => `packages/${name}`)]
     const released = packages
       .map((path) => ({ name: path.split('/').at(-1)!, file: join(root, path, 'CHANGELOG.md') }))

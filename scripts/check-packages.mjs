@@ -1,12 +1,13 @@
 // Packs every public package as it would be published and checks the tarball: publint, types (attw), what must and must
 // not be in it, that each entry point can be imported in Node, that what it imports is what it depends on, that ranges of
-// peers hold what this repository is tested with, and sizes against budgets. Needs a build.
+// peers hold what this repository is tested with, and sizes against budgets and against docs/packages.md, which `--write`
+// writes. Needs a build.
 //
 // A package's budget is `sizeBudget` in its package.json, in KiB: `bundle`, the package with its share of the packages that
 // it needs of this repository, for a page that uses all of it, minified and compressed, shaders included; and `tarball`,
 // what npm downloads. Where it gives none, those of `usualBudget` hold.
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { isBuiltin } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,6 +16,7 @@ import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import semver from 'semver'
 import { build } from 'vite'
+import { installed, saysTheSame, sizeTable, withTable } from './release/sizes.mjs'
 import { pack, publicPackages, readJson, root, run } from './release/workspace.mjs'
 
 const usualBudget = { bundle: 64, tarball: 256 }
@@ -153,7 +155,8 @@ async function check({ folder, manifest }, destination) {
     if (bytes <= budget[kind] * 1024) continue
     problems.push(`the ${kind} takes ${kib(bytes)}, more than the ${budget[kind]} KiB of its sizeBudget`)
   }
-  return { name: manifest.name, sizes, files: files.length, problems }
+  const others = installed(folder, isOurs)
+  return { manifest, name: manifest.name, sizes, others, files: files.length, problems }
 }
 
 const destination = await mkdtemp(join(tmpdir(), 'sparse-attention-pack-'))
@@ -167,6 +170,15 @@ try {
     console.log(`${name.padEnd(32)}${columns.join('')}  ${String(files).padStart(4)} files  ${verdict}`)
     for (const problem of problems) console.error(`  ${problem.replaceAll('\n', '\n  ')}`)
     failed ||= problems.length > 0
+  }
+  const page = join(root, 'docs', 'packages.md')
+  const text = await readFile(page, 'utf8')
+  const table = sizeTable(reports)
+  if (process.argv.includes('--write')) await writeFile(page, withTable(text, table))
+  // Elsewhere other binaries are installed.
+  else if (`${process.platform} ${process.arch}` === 'linux x64' && !saysTheSame(text, table)) {
+    failed = true
+    console.error('docs/packages.md has other sizes or dependencies: `pnpm packages --write` writes its table.')
   }
 } finally {
   await rm(destination, { recursive: true })

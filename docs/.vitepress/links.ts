@@ -18,7 +18,8 @@ export function siteLink(href: string, page: string): string {
   const inside = relative(docs, target)
   // Links between pages are VitePress's to check, also those without their ending.
   const page_ = !inside.startsWith('..') && (inside.endsWith('.md') || !existsSync(target))
-  if (page_) return href
+  // A README is its folder's page, which VitePress knows of the page and not of links to it.
+  if (page_) return href.replace(/(^|\/)README\.md(?=#|$)/, '$1index.md')
   if (!existsSync(target)) throw new Error(`${page} links to ${href}, which is not there`)
   const kind = statSync(target).isDirectory() ? 'tree' : 'blob'
   return `${repository}/${kind}/main/${relative(root, target)}${anchor === undefined ? '' : `#${anchor}`}`

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { allSnippets, checkSnippets, documents, snippetsOf } from './snippets.js'
+import { documents } from './documents.js'
+import { allSnippets, checkSnippets, snippetsOf } from './snippets.js'
 
 describe('snippets', () => {
   test('of all documents pass the type checker', { timeout: 240_000 }, () => {

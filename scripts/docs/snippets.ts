@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import ts from 'typescript'
+import { documents } from './documents.js'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -39,24 +40,6 @@ export function snippetsOf(document: string, text: string): Snippet[] {
     found.push({ document, line, language: /x$/.test(language) ? 'tsx' : 'ts', code: scope + code })
   }
   return found
-}
-
-/** Documents whose snippets are checked: the README, CONTRIBUTING, all of docs/ and the packages' READMEs. */
-export function documents(): string[] {
-  const skipped = new Set(['node_modules', 'dist', 'cache', 'api'])
-  const markdown = (folder: string): string[] =>
-    readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
-      const path = join(folder, entry.name)
-      if (entry.isDirectory()) return skipped.has(entry.name) ? [] : markdown(path)
-      return entry.name.endsWith('.md') ? [path] : []
-    })
-  const readmes = readdirSync(join(root, 'packages')).map((name) => join('packages', name, 'README.md'))
-  return [
-    'README.md',
-    'CONTRIBUTING.md',
-    ...markdown('docs'),
-    ...readmes.filter((path) => ts.sys.fileExists(join(root, path))),
-  ]
 }
 
 /**
