@@ -126,6 +126,8 @@ export default defineConfig({
     },
     outline: [2, 3],
     nav: [
+      // Where the apps lie beside the site.
+      ...(process.env.DOCS_APPS ? [{ text: 'Try it', link: process.env.DOCS_APPS, target: '_self' }] : []),
       { text: 'Guide', link: '/guide/browser' },
       { text: 'Methods', link: '/methods/' },
       { text: 'Benchmarks', link: '/benchmarks/' },
