@@ -101,17 +101,38 @@ async function played(page: Page, file: Buffer, type: string, seconds: number) {
   return { packetCount, size, duration: await input.computeDuration(), frame }
 }
 
-test('makes the videos of the library from the keyboard, shows what is skipped, and saves them', {
-  timeout: 300_000,
+/** Holds models back until it is called. */
+async function holdModels(page: Page): Promise<() => void> {
+  let letGo = () => {}
+  const held = new Promise<void>((resolve) => {
+    letGo = resolve
+  })
+  await page.route(/\.onnx$/, async (route) => {
+    await held
+    await route.continue().catch(() => {}) // the one that was cancelled
+  })
+  return letGo
+}
+
+// One page for everything: each start of a worker compiles for many seconds on a CPU.
+test('after a load that was cancelled, a lost device and no memory makes the videos of the library from the keyboard, shows what is skipped, saves them, cancels, and reuses steps', {
+  timeout: 400_000,
 }, async ({ app }) => {
   const scene = parseScene('red circle down left')
   const request: LibraryRequest = { scene, steps: 2, guidance: 2, seed: 7, threshold: 0 }
   const file = new URL('library-run.json', import.meta.url)
   const recorded = await recordedRun(file, request, async () => (await import('./library-run.js')).libraryRun)
-  const page = await app.open('video/')
-  page.setDefaultTimeout(90_000)
+  const letGo = await holdModels(app.page)
+  const page = await app.open('video/?fault=lost-device,out-of-memory')
+  page.setDefaultTimeout(120_000)
   await page.emulateMedia({ reducedMotion: 'reduce' })
-  await page.getByRole('button', { name: 'Make both videos' }).waitFor()
+  await page.getByText(/^Loading the model/).waitFor()
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await page.getByTestId('job-cancelled').waitFor()
+  letGo()
+  await page.getByRole('button', { name: 'Load the model' }).click()
+  const make = page.getByRole('button', { name: 'Make both videos' })
+  await make.waitFor()
   expect(await page.getByLabel('Steps', { exact: true }).inputValue()).toBe('4') // what suits a software adapter
 
   await typeInto(page, 'Scene', 'red circle down sideways')
@@ -123,6 +144,12 @@ test('makes the videos of the library from the keyboard, shows what is skipped, 
   await tabTo(page, 'Options of LiteAttention')
   await page.keyboard.press('Enter')
   await typeInto(page, 'threshold', '0')
+  await page.keyboard.press('Enter')
+  await failure(page, 'DEVICE_LOST')
+  await tabTo(page, 'Start again')
+  await page.keyboard.press('Enter')
+  expect(await failure(page, 'OUT_OF_MEMORY')).toContain('Choose smaller sizes')
+  await tabTo(page, 'Make both videos')
   await page.keyboard.press('Enter')
   await page.getByRole('heading', { name: 'After 1 of 2 steps' }).waitFor()
   const early = await pixels(pane(page, 'sparse'))
@@ -204,37 +231,11 @@ test('makes the videos of the library from the keyboard, shows what is skipped, 
   await expectAccessible(page)
   await page.evaluate(() => scrollTo(0, 0))
   await saveScreenshot(page, 'video')
-})
-
-test('a load that is cancelled, a lost device, no memory, cancelling in the middle, and again with a step cache', {
-  timeout: 240_000,
-}, async ({ app }) => {
-  let letGo = () => {}
-  const held = new Promise<void>((resolve) => {
-    letGo = resolve
-  })
-  await app.context.route(/\.onnx$/, async (route) => {
-    await held
-    await route.continue().catch(() => {}) // the one that was cancelled
-  })
-  const page = await app.open('video/?fault=lost-device,out-of-memory')
-  page.setDefaultTimeout(90_000)
-  await page.getByText(/^Loading the model/).waitFor()
-  await page.getByRole('button', { name: 'Cancel' }).click()
-  await page.getByTestId('job-cancelled').waitFor()
-  letGo()
-  await page.getByRole('button', { name: 'Load the model' }).click()
-  const make = page.getByRole('button', { name: 'Make both videos' })
-  await make.waitFor()
 
   await page.getByLabel('Guidance', { exact: true }).fill('1')
   await page.getByLabel('Steps', { exact: true }).fill('3')
   await page.getByLabel('Step cache').check()
   await page.getByLabel('Change up to which').fill('10')
-  await make.click()
-  await failure(page, 'DEVICE_LOST')
-  await page.getByRole('button', { name: 'Start again' }).click()
-  expect(await failure(page, 'OUT_OF_MEMORY')).toContain('Choose smaller sizes')
   await make.click()
   await page.getByRole('heading', { name: 'After 1 of 3 steps' }).waitFor()
   await page.getByRole('button', { name: 'Cancel' }).click()
