@@ -23,7 +23,11 @@ describe('bench decode', () => {
   it('times dense and methods over one sequence and over several, each checked first', {
     timeout: 180_000,
   }, async () => {
-    const cases = ['quest:tokenBudget=n/4', 'twilight:tokenBudget=n/2,topP=0.9', 'sink-window:localWindow=28']
+    const cases = [
+      'quest:tokenBudget=n/4',
+      'twilight:tokenBudget=n/2,topP=0.9,estimate=8',
+      'sink-window:localWindow=28',
+    ]
     const sizes = ['--keys', '128,200', '--groups', '2', '--batch', '2', '--batch-keys', '96', '--samples', '1']
     const argv = ['bench', 'decode', ...sizes, ...cases.flatMap((each) => ['--case', each]), '--out', folder, '--json']
     const { exitCode, stdout, stderr } = await runCaptured(argv)

@@ -78,7 +78,8 @@ async function benchDecode(options: BenchDecodeOptions, out: Output, command: st
   const start = performance.now()
   const cases = options.case ?? usualCases
   const known = { known: decodeMethods(), refusal: 'does not run token by token' }
-  await parseMethodCases(cases, 1024, known) // found wrong now, not after the first shape
+  const checked = await parseMethodCases(cases, 1024, known) // found wrong now, not after the first shape
+  const estimates = checked.some(({ options }) => options.estimate === 8) ? ([4, 8] as const) : ([4] as const)
   const folder = await ResultFolder.open(options.out, 'decode')
   using runtime = await createRuntime({ onNotice: out.log })
   const usual = defaults[runtime.software ? 'software' : 'hardware']
@@ -105,14 +106,15 @@ async function benchDecode(options: BenchDecodeOptions, out: Output, command: st
   }
   {
     const lengths = [...keys].sort((a, b) => a - b)
-    using cache = await sequenceCache(runtime, { batch: 1, kvHeads, headDim, capacity: lengths.at(-1)! })
+    const capacity = lengths.at(-1)!
+    using cache = await sequenceCache(runtime, { batch: 1, kvHeads, headDim, capacity }, estimates)
     for (const length of lengths) {
       await appendUpTo(runtime, cache, length, { seed, signal })
       await measureAll(cache)
     }
   }
   if (batch > 1) {
-    using cache = await sequenceCache(runtime, { batch, kvHeads, headDim, capacity: batchKeys })
+    using cache = await sequenceCache(runtime, { batch, kvHeads, headDim, capacity: batchKeys }, estimates)
     await appendUpTo(runtime, cache, batchKeys, { seed, signal })
     await measureAll(cache)
   }

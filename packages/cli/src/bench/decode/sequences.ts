@@ -19,9 +19,18 @@ export interface SequencesShape {
 /** Tokens of a page: Quest's. */
 export const pageSize = 16
 
-/** A cache for sequences in f16, which keeps of its pages what methods for decoding want to know of them. */
-export function sequenceCache(runtime: Runtime, shape: SequencesShape): Promise<PagedKVCache> {
-  return pagedKVCache(runtime, { ...shape, dtype: 'f16', pageSize, metadata: [pageBounds, quantizedKeys(4)] })
+/**
+ * A cache for sequences in f16, which keeps of its pages what methods for decoding want to know of them.
+ *
+ * @param estimates bits of the keys that it keeps for estimates
+ */
+export function sequenceCache(
+  runtime: Runtime,
+  shape: SequencesShape,
+  estimates: readonly (4 | 8)[] = [4],
+): Promise<PagedKVCache> {
+  const metadata = [pageBounds, ...estimates.map(quantizedKeys)]
+  return pagedKVCache(runtime, { ...shape, dtype: 'f16', pageSize, metadata })
 }
 
 /**
