@@ -14,7 +14,7 @@ import {
 } from './plan.js'
 import type { Runtime } from './runtime.js'
 import type { BufferSlice } from './tensor.js'
-import { validatePlan } from './validate-plan.js'
+import { checkHostPlan, validatePlan } from './validate-plan.js'
 
 const STORAGE_COPY = 0x80 | 0x04 | 0x08
 
@@ -125,11 +125,12 @@ export function createPlan(
  * Its arrays are trusted to be in order: entries that are not ascending, disjoint or in range make some keys count twice
  * or not at all, but never read outside of the tensors.
  *
- * @throws INVALID_SHAPE when the geometry does not fit the shape or an array's length the geometry, INVALID_ARGUMENT for block
+ * @throws INVALID_SHAPE when the geometry does not fit the shape or an array's length the geometry, INVALID_ARGUMENT for what is no plan, for block
  *   sizes (multiples of 64), counts and numbers of lists (one or two) that the kernels do not take, LIMIT_EXCEEDED when an array is too large to bind
  */
 export function uploadPlan(runtime: Runtime, plan: HostPlan, shape: AttentionShape): Plan {
   runtime.assertUsable()
+  checkHostPlan(plan)
   const { arrays, form } = splitArrays(plan)
   validatePlan(form, shape)
   const elements = planElements(form)
