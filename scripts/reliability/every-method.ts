@@ -1,6 +1,8 @@
 import type {
   AttentionContext,
+  MethodDefinition,
   MethodFactory,
+  MethodOptions,
   OwnedTensor,
   Runtime,
   SparseAttention,
@@ -15,6 +17,20 @@ import { methods as vision } from '@sparse-attention/vision'
 
 /** All that the packages list: a new one appears without a line here. */
 export const everyMethod: readonly MethodFactory[] = [...kernels, ...prefill, ...decode, ...diffusion, ...vision]
+
+/** Options that leave something out of 144 tokens, and take no longer than all kernels of the method need. */
+export function smallOptions({ options, scaled }: MethodDefinition<MethodOptions>): Partial<MethodOptions> {
+  const fewer: Readonly<Record<string, number>> = {
+    sampledRows: 8,
+    queryClusters: 4,
+    keyClusters: 8,
+    initialIterations: 2,
+    iterations: 1,
+    ...('regions' in options && { regions: 3, topK: 3 }),
+  }
+  const known = Object.entries(fewer).filter(([name]) => name in options)
+  return { ...scaled(144), ...Object.fromEntries(known) }
+}
 
 /** A small call of any method: 2 query heads of one KV head, 144 tokens, a grid of them where it takes one. */
 export interface SmallCall extends Disposable {
@@ -46,20 +62,33 @@ export function smallCall(runtime: Runtime, { definition }: MethodFactory, seed:
   }
 }
 
-/** Output and LSE of a run in a state of its own, read back and freed. */
+/** What calls of a method give: its output and LSE, read back and freed. */
+export interface Run {
+  readonly values: Float32Array
+  /** Of the last call's plan. */
+  readonly path: string
+}
+
+/** One call; of a method that carries a state, `calls` of them in a state of its own. */
 export async function runAndRead(
   runtime: Runtime,
   attention: SparseAttention,
   { definition }: MethodFactory,
   { tensors }: SmallCall,
-): Promise<Float32Array> {
+  calls = 1,
+): Promise<Run> {
   const state = definition.capabilities.state ? attention.createState() : undefined
   try {
-    const { out, lse } = await attention.run({ ...tensors, ...(state && { state }) })
-    const read = Float32Array.from([...(await runtime.read(out)), ...(await runtime.read(lse))])
-    out.buffer.destroy()
-    lse.buffer.destroy()
-    return read
+    const values: number[] = []
+    let path = ''
+    for (let call = 0; call < (state ? calls : 1); call++) {
+      const { out, lse, plan } = await attention.run({ ...tensors, ...(state && { state }) })
+      path = plan.path
+      values.push(...(await runtime.read(out)), ...(await runtime.read(lse)))
+      out.buffer.destroy()
+      lse.buffer.destroy()
+    }
+    return { values: Float32Array.from(values), path }
   } finally {
     state?.dispose()
   }

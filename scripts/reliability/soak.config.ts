@@ -2,16 +2,16 @@ import { defineConfig } from 'vitest/config'
 import { inNode } from '../test/projects.js'
 
 /*
- * `pnpm test:soak`: many runs of every method, and of a model's text and video, at constant memory; two runtimes and many requests at
- * once on one device.
+ * `pnpm test:soak`: many runs of every method, and a fifth as many of a model's prompt, text and video, at constant memory; two
+ * runtimes and many requests at once on one device.
  *
- *   SPARSE_ATTENTION_SOAK_RUNS  of each; default 1000
+ *   SPARSE_ATTENTION_SOAK_RUNS  of each method; default 1000
  */
 
 const runs = Number(process.env.SPARSE_ATTENTION_SOAK_RUNS ?? 1000)
 if (!Number.isSafeInteger(runs) || runs < 20) throw new Error('Give an integer of at least 20 runs.')
 
-const project = inNode('soak', ['scripts/reliability/soak.test.ts'])
+const project = inNode('soak', ['scripts/reliability/soak*.test.ts'])
 
 export default defineConfig({
   ...project,

@@ -1,12 +1,9 @@
-import { createRuntime, type Runtime } from '@sparse-attention/core'
-import { pagedKVCache, sinkWindow } from '@sparse-attention/decode'
-import { dense } from '@sparse-attention/kernels'
+import { createRuntime } from '@sparse-attention/core'
 import { type AllocationFailure, failAllocation, trackBuffers } from '@sparse-attention/testing'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { createHarness, type Harness } from '../test/harness.js'
-import { tinyCode, tinyFlowModel } from '../test/tiny-flow.js'
-import { tinyLlamaFeeds, tinyLlamaModel, tinyPrompt } from '../test/tiny-llama.js'
-import { AttentionModel, type LoadOptions } from './index.js'
+import { tinyLlamaModel } from '../test/tiny-llama.js'
+import { works } from '../test/works.js'
 
 /*
  * What goes wrong in the middle of a model's work: a lost device, memory that is not there, a signal that stops it. In a prompt, in a
@@ -17,81 +14,6 @@ let harness: Harness
 beforeAll(async () => {
   harness = await createHarness()
 })
-
-interface Work {
-  /** What the work makes; the same again each time. */
-  run(signal?: AbortSignal): Promise<unknown>
-  dispose(): Promise<void>
-}
-
-const load = (runtime: Runtime, bytes: Uint8Array, options: Partial<LoadOptions>) =>
-  AttentionModel.load(runtime, harness.ort, bytes, { provider: 'wasm', attention: () => dense(), ...options })
-
-const kinds: Readonly<
-  Record<'a prompt' | 'a text' | 'a text from pages' | 'a video', (runtime: Runtime) => Promise<Work>>
-> = {
-  'a prompt': async (runtime) => {
-    const model = await load(runtime, tinyLlamaModel(), {})
-    return {
-      async run(signal) {
-        const feeds = tinyLlamaFeeds(harness, tinyPrompt)
-        const { logits } = await model.run(feeds, { outputs: ['logits'], ...(signal && { signal }) })
-        return Array.from(logits!.data as Float32Array)
-      },
-      dispose: () => model.dispose(),
-    }
-  },
-  'a text': async (runtime) => {
-    const model = await load(runtime, tinyLlamaModel(), { cache: true })
-    return { run: (signal) => write(model, 2, signal), dispose: () => model.dispose() }
-  },
-  'a text from pages': async (runtime) => {
-    const attention = { prefill: dense(), decode: sinkWindow({ localWindow: 64 }) }
-    const model = await load(runtime, tinyLlamaModel(), { cache: { pageSize: 16 }, attention: () => attention })
-    return {
-      async run(signal) {
-        using cache = await model.createCache({
-          capacity: 48,
-          kvCache: (runtime, config) => pagedKVCache(runtime, { ...config, pageSize: 16 }),
-        })
-        return await write(model, 2, signal, cache)
-      },
-      dispose: () => model.dispose(),
-    }
-  },
-  'a video': async (runtime) => {
-    const model = await load(runtime, tinyFlowModel(), {})
-    const condition = tinyCode(harness, 1)
-    const inputs = { latents: 'latents', time: 'timestep' }
-    const asked = {
-      shape: [1, 6, 4],
-      grid: [1, 2, 3],
-      inputs,
-      steps: 3,
-      guidance: 2,
-      condition,
-      nullCondition: condition,
-    }
-    return {
-      run: async (signal) => Array.from(await model.sample({ ...asked, ...(signal && { signal }) })),
-      dispose: () => model.dispose(),
-    }
-  },
-}
-
-type Cache = Awaited<ReturnType<AttentionModel['createCache']>>
-
-async function write(
-  model: AttentionModel,
-  maxNewTokens: number,
-  signal?: AbortSignal,
-  cache?: Cache,
-): Promise<number[]> {
-  const tokens: number[] = []
-  const options = { maxNewTokens, ...(signal && { signal }), ...(cache && { cache }) }
-  for await (const { token } of model.generate(tinyPrompt, options)) tokens.push(token)
-  return tokens
-}
 
 /** Three places of 1 to `count`: the first, one in the middle, the last. */
 const some = (count: number) => [...new Set([1, Math.ceil(count / 2), count])]
@@ -119,9 +41,9 @@ describe('the device is lost in the middle', () => {
   test('of a prompt, a text and a video: each fails as that, frees itself, and works on a new device', async () => {
     const expected = new Map<string, unknown>()
     let submits = 0
-    for (const [name, start] of Object.entries(kinds)) {
+    for (const [name, start] of Object.entries(works)) {
       if (name === 'a text from pages') continue // as a text; each device compiles its kernels anew
-      const work = await start(harness.runtime)
+      const work = await start(harness, harness.runtime)
       using counted = atSubmit(harness.runtime.device, 0, () => {})
       expected.set(name, await work.run())
       submits = counted.submits
@@ -130,7 +52,7 @@ describe('the device is lost in the middle', () => {
 
       // Another model, on a device that is gone when half of the work is submitted.
       using runtime = await createRuntime({ software: true })
-      const own = await start(runtime)
+      const own = await start(harness, runtime)
       expect(await own.run(), `${name} on a new device`).toEqual(expected.get(name))
       using _ = atSubmit(runtime.device, Math.ceil(submits / 2), () => runtime.device.destroy())
       await expect(own.run(), name).rejects.toMatchObject(lost)
@@ -141,12 +63,12 @@ describe('the device is lost in the middle', () => {
 })
 
 describe('there is no memory', () => {
-  test.each(Object.keys(kinds) as (keyof typeof kinds)[])(
+  test.each(Object.keys(works) as (keyof typeof works)[])(
     'for some buffer of %s: OUT_OF_MEMORY, nothing is kept, and the next is as ever',
     async (name) => {
       const { runtime } = harness
       const { device, scratch, uniforms } = runtime
-      const work = await kinds[name](runtime)
+      const work = await works[name](harness, runtime)
       const expected = await work.run()
       const drain = () => {
         scratch.trim()
@@ -192,11 +114,11 @@ describe('a signal stops', () => {
     return { signal, looks: () => looks }
   }
 
-  test.each(Object.keys(kinds) as (keyof typeof kinds)[])(
+  test.each(Object.keys(works) as (keyof typeof works)[])(
     '%s wherever it looks: its reason, nothing is kept, and the next is as ever',
     async (name) => {
       const { runtime } = harness
-      const work = await kinds[name](runtime)
+      const work = await works[name](harness, runtime)
       const expected = await work.run()
       await work.run()
       using buffers = trackBuffers(runtime.device)
@@ -223,10 +145,10 @@ test('a load that is stopped leaves nothing, nor does a cache that there is no m
   const reason = new Error('enough')
   const onProgress = ({ done }: { done: number }) => done === 2 && controller.abort(reason)
   const options = { cache: true, signal: controller.signal, onProgress: (p: { done: number }) => void onProgress(p) }
-  await expect(load(runtime, tinyLlamaModel(), options)).rejects.toBe(reason)
+  await expect(harness.load(tinyLlamaModel(), options)).rejects.toBe(reason)
   expect(buffers.live).toBe(0)
   for (const at of some(4)) {
-    const model = await load(runtime, tinyLlamaModel(), { cache: true })
+    const model = await harness.load(tinyLlamaModel(), { cache: true })
     const failing = failAllocation(runtime.device, at, 'reported')
     await expect(model.createCache({ capacity: 64 })).rejects.toMatchObject({ code: 'OUT_OF_MEMORY' })
     failing.dispose()
