@@ -19,6 +19,21 @@ export function cannotCut(node: string, reason: string): SparseAttentionError {
   })
 }
 
+/** onnxruntime-web asked the GPU for a buffer, and there was no memory for it. */
+export function lacksMemory(what: string, cause?: unknown): SparseAttentionError {
+  return new SparseAttentionError('OUT_OF_MEMORY', {
+    message: `The GPU had no memory for a buffer of ${what}.`,
+    fix: 'Free other tensors, shorten the input, or load a smaller model.',
+    where: what,
+    ...(cause === undefined ? {} : { cause }),
+  })
+}
+
+/** Another try may find what was missing. */
+export function isOutOfMemory(error: unknown): boolean {
+  return SparseAttentionError.is(error) && error.code === 'OUT_OF_MEMORY'
+}
+
 /** Text of a thrown value, for use inside a sentence. */
 export function reasonOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error)

@@ -5,7 +5,7 @@ import { BufferPool } from './buffer-pool.js'
 import type { CapturedPass, PassCall } from './captured-pass/captured-pass.js'
 import type { CapturedPasses } from './captured-pass/captured-passes.js'
 import type { CapturedStep } from './captured-step/captured-step.js'
-import { reasonOf } from './errors.js'
+import { isOutOfMemory, reasonOf } from './errors.js'
 import { checkFeeds, checkOutputs } from './feeds.js'
 import { type Generation, type LanguageRunner, type ReadOptions, startGeneration } from './generate/generation.js'
 import type { HostClock } from './generate/host-times.js'
@@ -352,6 +352,7 @@ export class AttentionModel implements AsyncDisposable {
     } catch (error) {
       options.signal?.throwIfAborted()
       this.#model.engine.runtime.assertUsable()
+      if (isOutOfMemory(error)) throw error
       found = `the first recorded token failed: ${reasonOf(error)}`
     }
     const expected = await this.#readByRun(feeds, ids, cache, options)
@@ -433,6 +434,7 @@ export class AttentionModel implements AsyncDisposable {
     const given = cache ? { ...feeds, ...cache.begin(engine.ort) } : feeds
     const facts = await this.#model.host.read(given)
     const values = new Values(given)
+    engine.begin()
     try {
       for (const [index, level] of levels.entries()) {
         options.signal?.throwIfAborted()
@@ -443,6 +445,7 @@ export class AttentionModel implements AsyncDisposable {
         for (const [value, last] of lastUse) if (last === index && !requested.has(value)) values.free(value)
       }
       onSubmitted?.()
+      await engine.heard()
       const results = await this.#collect(requested, values, feeds)
       cache?.commit()
       return results

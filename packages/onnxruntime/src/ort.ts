@@ -1,6 +1,6 @@
 import { type Runtime, SparseAttentionError } from '@sparse-attention/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-web'
-import { invalidFile, reasonOf } from './errors.js'
+import { invalidFile, lacksMemory, reasonOf } from './errors.js'
 import { elemTypeOf } from './onnx.js'
 import type { ValueType } from './piece-model.js'
 
@@ -18,6 +18,9 @@ export type SessionOptions = Omit<
 
 /** Sessions of one model on one provider, and everything that is peculiar to onnxruntime-web. */
 export class Engine {
+  /** Of runs whose results somebody has: what lacked memory, if it did. */
+  readonly #news: Promise<string | undefined>[] = []
+
   constructor(
     readonly ort: Ort,
     readonly runtime: Runtime,
@@ -37,13 +40,16 @@ export class Engine {
   /**
    * @param what the part of the model, for errors
    * @param onGpu outputs to leave on the GPU
-   * @throws INVALID_FILE when onnxruntime-web refuses the model; MISSING_DEPENDENCY, WEBGPU_UNAVAILABLE when it cannot start
+   * @throws INVALID_FILE when onnxruntime-web refuses the model; MISSING_DEPENDENCY, WEBGPU_UNAVAILABLE when it cannot start;
+   *   OUT_OF_MEMORY when the GPU has none for its weights
    */
   async load(model: Uint8Array, what: string, onGpu: readonly string[] = []): Promise<InferenceSession> {
     const { device } = this.runtime
     const gpu = this.provider === 'webgpu'
+    const watch = this.#watch()
+    let session: InferenceSession
     try {
-      return await this.#exclusive(() =>
+      session = await watch.call(() =>
         this.ort.InferenceSession.create(model, {
           // Its warnings are about operators that it runs on the CPU on purpose.
           logSeverityLevel: 3,
@@ -57,24 +63,39 @@ export class Engine {
       )
     } catch (cause) {
       if (SparseAttentionError.is(cause)) throw cause
+      if (await watch.lacks()) throw lacksMemory(what, cause)
       const reason = reasonOf(cause)
       if (reason.includes('no available backend')) throw notStarted(this.provider, reason, cause)
       throw invalidFile(`onnxruntime-web refuses ${what}: ${reason}.`, what, cause)
     }
+    if (!(await watch.lacks())) return session
+    await this.release(session)
+    throw lacksMemory(what)
   }
 
-  /** @throws INVALID_ARGUMENT when onnxruntime-web cannot compute the piece, DEVICE_LOST */
+  /**
+   * @param waits for the news that there was memory for it, in a session that captures too; else `heard` tells
+   * @throws INVALID_ARGUMENT when onnxruntime-web cannot compute the piece, OUT_OF_MEMORY, DEVICE_LOST
+   */
   async run(
     session: InferenceSession,
     feeds: Readonly<Record<string, Tensor>>,
     fetches: readonly string[],
     what: string,
+    waits = false,
   ): Promise<Readonly<Record<string, Tensor>>> {
+    // A replay allocates nothing, and is not to wait for news.
+    const watch = this.captures && !waits ? undefined : this.#watch()
+    const call = () => this.runtime.whileAlive(session.run(feeds, fetches))
     try {
-      const results = await this.#exclusive(() => this.runtime.whileAlive(session.run(feeds, fetches)))
+      const results = await (watch ? watch.call(call) : this.#exclusive(call))
+      if (!waits && watch && this.provider === 'webgpu')
+        this.#news.push(watch.lacks().then((lacks) => (lacks ? what : undefined)))
+      if (waits && (await watch?.lacks())) throw lacksMemory(what)
       return results as Readonly<Record<string, Tensor>>
     } catch (cause) {
       if (SparseAttentionError.is(cause)) throw cause
+      if (await watch?.lacks()) throw lacksMemory(what, cause)
       throw new SparseAttentionError('INVALID_ARGUMENT', {
         message: `onnxruntime-web cannot compute ${what} with these feeds: ${reasonOf(cause)}.`,
         fix: 'Check the shapes of the feeds against each other.',
@@ -84,13 +105,55 @@ export class Engine {
     }
   }
 
-  /** Moves a tensor from the GPU to the CPU. */
+  /** Forgets news of runs before, which have failed otherwise. */
+  begin(): void {
+    this.#news.length = 0
+  }
+
+  /** Waits for the news of all runs since. @throws OUT_OF_MEMORY */
+  async heard(): Promise<void> {
+    const lacking = (await Promise.all(this.#news.splice(0))).find((what) => what !== undefined)
+    if (lacking !== undefined) throw lacksMemory(lacking)
+  }
+
+  /** Moves a tensor from the GPU to the CPU. @throws OUT_OF_MEMORY, DEVICE_LOST */
   async download(tensor: Tensor): Promise<void> {
-    await this.#exclusive(() => this.runtime.whileAlive(tensor.getData(true)))
+    const watch = this.#watch()
+    try {
+      await watch.call(() => this.runtime.whileAlive(tensor.getData(true)))
+    } catch (cause) {
+      if (await watch.lacks()) throw lacksMemory('an output', cause)
+      throw cause
+    }
   }
 
   async release(session: InferenceSession): Promise<void> {
     await this.#exclusive(() => session.release())
+  }
+
+  /**
+   * A call, and whether it lacked memory: onnxruntime-web asks the device only whether work was valid, and fails with that, or not
+   * at all. The answer comes later and is waited for by whom it concerns.
+   */
+  #watch(): { call<T>(call: () => Promise<T>): Promise<T>; lacks(): Promise<boolean> } {
+    const { device } = this.runtime
+    let news: Promise<boolean> = Promise.resolve(false)
+    return {
+      call: (call) =>
+        this.#exclusive(async () => {
+          if (this.provider !== 'webgpu') return await call()
+          device.pushErrorScope('out-of-memory')
+          try {
+            return await call()
+          } finally {
+            news = device.popErrorScope().then(
+              (error) => error !== null,
+              () => false, // of a lost device, which says so itself
+            )
+          }
+        }),
+      lacks: () => news,
+    }
   }
 
   /** Its wasm module serves one call at a time, whichever session it is for. */

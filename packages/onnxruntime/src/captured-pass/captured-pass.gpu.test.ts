@@ -1,12 +1,12 @@
 import { relativeError } from '@sparse-attention/core'
-import { trackBuffers } from '@sparse-attention/testing'
-import { beforeAll, expect, test, vi } from 'vitest'
+import { type AllocationFailure, failAllocation, trackBuffers } from '@sparse-attention/testing'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { createHarness, type Harness } from '../../test/harness.js'
 import { tinyCode, tinyFlowModel } from '../../test/tiny-flow.js'
 import type { AttentionModel, LoadOptions, SampleOptions, SamplePass } from '../index.js'
 
 // On software adapters, compiling onnxruntime-web's shaders takes most of the time.
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 })
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 })
 
 let harness: Harness
 let asked: SampleOptions
@@ -89,4 +89,67 @@ test('what cannot be recorded is run as without, and said', async () => {
   expect(captured).toEqual([false])
   expect(model.describe().capturedSampling).toEqual({ used: false, reason: 'it is fed from the GPU' })
   onGpu.dispose()
+})
+
+// In Chromium it is the same wasm, and time is short.
+describe.skipIf('document' in globalThis)('no memory while a pass is recorded or replayed', () => {
+  const one = { steps: 1, guidance: 1 }
+
+  test('for a buffer of ours: OUT_OF_MEMORY, nothing is kept, and the next is as ever', async () => {
+    await using model = await load()
+    const { device, scratch, uniforms } = harness.runtime
+    const drain = () => {
+      scratch.trim()
+      uniforms.dispose()
+    }
+    using buffers = trackBuffers(device)
+    // Of scratch that a caller's encoder may hold, `trim` lets go without destroying it; those without a label are not ours.
+    const live = () => buffers.labels.filter((label) => label !== '' && label !== 'sparse-attention scratch').length
+    /** With pools that are empty, so that all that is needed is asked for. */
+    const lacking = async (at: number, how: AllocationFailure) => {
+      drain()
+      const { createBuffer } = device
+      const failing = failAllocation(device, at, how)
+      const counted = device.createBuffer
+      device.createBuffer = (descriptor) => (descriptor.label ? counted : createBuffer).call(device, descriptor)
+      const outcome = await sample(model, one).catch((error: unknown) => error)
+      failing.dispose()
+      drain()
+      return { outcome, asked: failing.asked }
+    }
+    const recording = await lacking(0, 'reported')
+    const { video, captured } = recording.outcome as Awaited<ReturnType<typeof sample>>
+    expect(captured).toEqual([true])
+    const replay = await lacking(0, 'reported')
+    expect(replay.outcome).toEqual({ video, captured })
+    expect(replay.asked).toBeLessThan(recording.asked / 2)
+    const expectRefused = async (at: number, how: AllocationFailure) => {
+      expect((await lacking(at, how)).outcome, `buffer ${at}, ${how}`).toMatchObject({ code: 'OUT_OF_MEMORY' })
+    }
+    const recorded = live()
+    for (let at = 1; at <= replay.asked; at++) {
+      await expectRefused(at, at % 2 === 0 ? 'thrown' : 'reported')
+      expect(await sample(model, one)).toEqual({ video, captured })
+    }
+    drain()
+    expect(live()).toBeLessThanOrEqual(recorded)
+
+    // Recorded anew: two other shapes have taken the place of this one.
+    for (const tokens of [7, 8]) await sample(model, { ...one, shape: [1, tokens, 4] })
+    drain()
+    const before = live()
+    for (const at of [1, Math.ceil(recording.asked / 4)]) await expectRefused(at, at === 1 ? 'thrown' : 'reported')
+    expect(live()).toBeLessThanOrEqual(before)
+    expect(await sample(model, one)).toEqual({ video, captured })
+  })
+
+  test("for one of onnxruntime-web's: OUT_OF_MEMORY, and a model that is loaded anew works", async () => {
+    {
+      await using model = await load()
+      using _ = failAllocation(harness.runtime.device, 27, 'reported')
+      await expect(sample(model, one)).rejects.toMatchObject({ code: 'OUT_OF_MEMORY' })
+    }
+    await using model = await load()
+    expect((await sample(model, one)).captured).toEqual([true])
+  })
 })

@@ -165,6 +165,7 @@ export class CapturedPass {
       }
       await this.#attend(level, call)
     }
+    await Promise.all(this.#checks.splice(0))
     return this.#levels.flatMap(({ recorded, loaded }) => (recorded ? [] : loaded.name))
   }
 
@@ -185,7 +186,7 @@ export class CapturedPass {
     const { device } = this.engine.runtime
     const { tensors } = this.#pieces
     const feeds = Object.fromEntries(loaded.inputs.map((name) => [name, tensors.get(name)!]))
-    const results = await this.engine.run(loaded.session!, feeds, outputs, loaded.name)
+    const results = await this.engine.run(loaded.session!, feeds, outputs, loaded.name, true)
     const encoder = device.createCommandEncoder({ label: loaded.name })
     for (const [name, tensor] of Object.entries(results)) {
       const kept = bufferOf(tensors.get(name)!)

@@ -1,5 +1,5 @@
 import { relativeError } from '@sparse-attention/core'
-import { reasonOf } from '../errors.js'
+import { isOutOfMemory, reasonOf } from '../errors.js'
 import type { Engine } from '../ort.js'
 import { exactPrefill, type ReplacedAttention } from '../replaced-attention.js'
 import { type CapturableGraph, CapturedPass, type PassCall } from './captured-pass.js'
@@ -33,9 +33,11 @@ export class CapturedPasses {
 
   /**
    * The pass for the shapes of a call, recorded if it is the first of them: then it is compared, with exact attention, with what
-   * `plain` gives. Undefined where it cannot be recorded or differs; `reason` tells.
+   * `plain` gives. Undefined where it cannot be recorded or differs; `reason` tells. What there was no memory for is tried again
+   * in the next call.
    *
    * @param plain the output of the same call with `attention`, computed without
+   * @throws OUT_OF_MEMORY, DEVICE_LOST, the signal's reason
    */
   async get(
     call: PassCall,
@@ -72,6 +74,7 @@ export class CapturedPasses {
       await pass?.dispose()
       signal?.throwIfAborted()
       this.engine.runtime.assertUsable()
+      if (isOutOfMemory(error)) throw error
       return this.#refuse(`onnxruntime-web cannot record it: ${reasonOf(error)}`)
     }
   }

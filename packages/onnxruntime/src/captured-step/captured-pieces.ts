@@ -99,7 +99,7 @@ export class CapturedPieces {
     const session = await this.engine.load(serializeModel(model), name, ['memory'])
     this.#memories.push(session)
     const zeros = new this.engine.ort.Tensor(type as 'float32', data as Float32Array, sizes)
-    const { memory } = await this.engine.run(session, { zeros }, ['memory'], name)
+    const { memory } = await this.engine.run(session, { zeros }, ['memory'], name, true)
     this.types.set(name, valueType)
     this.#tensors.set(name, memory!)
     return memory!
@@ -121,7 +121,7 @@ export class CapturedPieces {
     for (const [value, type] of outputTypes(session)) this.types.set(value, type)
     const feeds = Object.fromEntries(inputs.map((input) => [input, this.#tensors.get(input)!]))
     // The first run binds, the second records, the third replays.
-    for (let run = 0; run < 3; run++) await this.replay({ name, session, feeds, outputs, copies: [] })
+    for (let run = 0; run < 3; run++) await this.replay({ name, session, feeds, outputs, copies: [] }, true)
     const reshapes = copies.filter(({ from, to, nodes }) => {
       const renamed = nodes.every(({ opType }) => opType === 'Identity')
       if (renamed) this.#tensors.set(to, this.#tensors.get(from)!)
@@ -137,13 +137,13 @@ export class CapturedPieces {
     const model = pieceModel(this.graph, { nodes, initializers, inputs: [from], outputs: [to] }, this.types)
     const session = await this.engine.load(model, name, [to])
     this.#memories.push(session)
-    const { [to]: memory } = await this.engine.run(session, { [from]: this.#tensors.get(from)! }, [to], name)
+    const { [to]: memory } = await this.engine.run(session, { [from]: this.#tensors.get(from)! }, [to], name, true)
     this.#tensors.set(to, memory!)
     for (const [value, type] of outputTypes(session)) this.types.set(value, type)
   }
 
-  async replay({ session, feeds, outputs, copies, name }: CapturedPiece): Promise<void> {
-    const results = await this.#capturing.run(session, feeds, outputs, name)
+  async replay({ session, feeds, outputs, copies, name }: CapturedPiece, waits = false): Promise<void> {
+    const results = await this.#capturing.run(session, feeds, outputs, name, waits)
     for (const [value, tensor] of Object.entries(results)) {
       // The same buffer every time; what is new is a handle of it.
       if (this.#tensors.has(value)) tensor.dispose()

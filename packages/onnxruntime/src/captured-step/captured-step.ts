@@ -1,4 +1,5 @@
 import {
+  allocateBuffer,
   bytesPerElement,
   type DType,
   guarded,
@@ -7,6 +8,7 @@ import {
   type Runtime,
   type Tensor,
   tensorView,
+  whenAllocated,
 } from '@sparse-attention/core'
 import type { Tensor as OrtTensor } from 'onnxruntime-web'
 import type { CutAttention, Level } from '../cut.js'
@@ -56,7 +58,7 @@ export class CapturedStep {
   readonly #levels: CapturedLevel[] = []
   readonly #pieces: CapturedPieces
   readonly #runtime: Runtime
-  readonly #owned: { dispose(): void }[] = []
+  readonly #owned: { readonly buffer: GPUBuffer; dispose(): void }[] = []
   #logits:
     | { readonly buffer: GPUBuffer; readonly staging: GPUBuffer; readonly sizeBytes: number; readonly half: boolean }
     | undefined
@@ -88,6 +90,9 @@ export class CapturedStep {
         await step.#load(level, `captured piece ${index + 1} of ${cut.levels.length}`, attentions)
       }
       step.#prepareLogits()
+      const buffers = step.#owned.map(({ buffer }) => buffer)
+      // What fails is disposed of below, as the rest.
+      await whenAllocated(engine.runtime.device, { buffers, dispose: () => {} })
       return step
     } catch (error) {
       await step.dispose()
@@ -177,8 +182,8 @@ export class CapturedStep {
     const logits = this.#pieces.tensors.get('logits')!
     const sizeBytes = logits.dims.at(-1)! * bytesPerElement[dtypeOf(logits.type, 'logits')]
     const size = Math.ceil(sizeBytes / 4) * 4
-    const staging = this.#runtime.device.createBuffer({ label: 'logits', size, usage: MAP_READ_COPY_DST })
-    this.#owned.push({ dispose: () => staging.destroy() })
+    const staging = allocateBuffer(this.#runtime.device, { label: 'logits', size, usage: MAP_READ_COPY_DST })
+    this.#owned.push({ buffer: staging, dispose: () => staging.destroy() })
     this.#logits = { buffer: bufferOf(logits), staging, sizeBytes, half: logits.type === 'float16' }
   }
 
