@@ -21,7 +21,7 @@ const clusters = {
 const plans: readonly HostPlan[] = [
   { ...common, kind: 'block', blockQ: 64, blockK: 64, bitmap: new Uint32Array(6) },
   {
-    ...{ ...common, kind: 'stripe', heads: 2, blockQ: 64, lists: [{ width: 1, capacity: 3 }] },
+    ...{ ...common, kind: 'stripe' as const, heads: 2, blockQ: 64, lists: [{ width: 1, capacity: 3 }] },
     ...{ counts: new Int32Array(6), indices: new Int32Array(18) },
   },
   clusters,
