@@ -22,6 +22,8 @@ export interface AppPage {
   open(path: string): Promise<Page>
   /** What the page reported that a test has said to expect. */
   allow(message: RegExp): void
+  /** Ends the process that computes for all pages, as a driver's fault does. Browsers start another. */
+  crashGpu(): Promise<void>
 }
 
 /**
@@ -52,6 +54,11 @@ export const test = base.extend<{ app: AppPage }>({
         return page
       },
       allow: (message) => void allowed.push(message),
+      async crashGpu() {
+        const session = await browser.newBrowserCDPSession()
+        await session.send('Browser.crashGpuProcess')
+        await session.detach()
+      },
     })
     // A page that has told its device has computed on it.
     if ((await page.locator('[data-testid="device"]').count()) > 0) (task.meta as { gpu?: boolean }).gpu = true
