@@ -1,5 +1,5 @@
+export { assertAtRandom, type FuzzOptions } from './conformance/assert-at-random.js'
 export { type DescribeMethodOptions, describeMethod } from './conformance/describe-method.js'
-export { type FuzzOptions, fuzzParameters } from './conformance/fuzz-parameters.js'
 export { type ErrorInUlps, type ExpectedAttention, errorInUlps, expectAttentionClose } from './error-rule.js'
 export { type AllocationFailure, type FailingAllocation, failAllocation } from './fail-allocation.js'
 export { type InputKind, type Inputs, inputKinds, makeInputs, scaleFor } from './inputs.js'

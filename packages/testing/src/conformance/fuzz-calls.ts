@@ -9,8 +9,8 @@ import {
   SparseAttentionError,
 } from '@sparse-attention/core'
 import fc from 'fast-check'
+import { assertAtRandom, type FuzzOptions } from './assert-at-random.js'
 import type { MethodUnderTest } from './check-case.js'
-import { type FuzzOptions, fuzzParameters } from './fuzz-parameters.js'
 import { type Problem, problem } from './properties.js'
 
 /** One thing that a program may do with an attention. `input` and `state` are numbers of them. */
@@ -63,9 +63,7 @@ export async function fuzzCalls<Options extends MethodOptions>(
     ),
     { minLength: 8, maxLength: fuzz.seconds === undefined ? 12 : 40, size: 'max' },
   )
-  await fc.assert(fc.asyncProperty(calls as fc.Arbitrary<Call[]>, check), {
-    ...fuzzParameters(fuzz, 1),
-  })
+  await assertAtRandom(calls as fc.Arbitrary<Call[]>, check, fuzz, 1)
 }
 
 type Tensors = Readonly<Record<'q' | 'k' | 'v', OwnedTensor>> & { readonly context?: object }

@@ -2,9 +2,9 @@ import type { AttentionContext, MethodDefinition, MethodOptions, OptionSpec, Run
 import { SparseAttentionError } from '@sparse-attention/core'
 import fc from 'fast-check'
 import { inputKinds } from '../inputs.js'
+import { assertAtRandom, type FuzzOptions } from './assert-at-random.js'
 import { type Case, defaultChoices, smallHeadDim } from './cases.js'
 import { checkCase, type MethodUnderTest } from './check-case.js'
-import { type FuzzOptions, fuzzParameters } from './fuzz-parameters.js'
 
 /** A case at random, with options and a grid that the table of cases does not have. */
 interface RandomCase {
@@ -28,7 +28,7 @@ export async function fuzzMethod<Options extends MethodOptions>(
   fuzz: FuzzOptions,
 ): Promise<void> {
   const { definition } = method.factory
-  const check = async ({ c, options, grid }: RandomCase): Promise<boolean> => {
+  const check = async ({ c, options, grid }: RandomCase): Promise<void> => {
     const given = { ...method, context: contextOf(method, grid) }
     try {
       await checkCase(runtime, given, c, options as Partial<Options>)
@@ -37,13 +37,9 @@ export async function fuzzMethod<Options extends MethodOptions>(
       const refused = SparseAttentionError.is(error) && refusals.includes(error.code)
       if (!refused || Object.keys(options).length === 0) throw error
     }
-    return true
   }
   const cases = randomCases(definition, block, fuzz.seconds !== undefined)
-  await fc.assert(fc.asyncProperty(cases, check), {
-    ...fuzzParameters(fuzz, 3),
-    verbose: true,
-  })
+  await assertAtRandom(cases, check, fuzz, 3)
 }
 
 function contextOf<Options extends MethodOptions>(
