@@ -74,6 +74,11 @@ export interface ReferenceSelection {
    */
   readonly mass?: Float64Array
   /**
+   * f64[B, Hq, nq], in the unit of `mass`: of top-p, p·T. A row that is too close to call may keep one block more or fewer where the
+   * threshold falls on the border of one, whatever that block's mass: what it keeps holds the target, and would not without its least.
+   */
+  readonly target?: Float64Array
+  /**
    * Instead of `scores`, for rules that decide once for a head: needs `blockK` 1. Where a head's gap is close, its rows need
    * not equal `kept`, which may hold more than is asked for, but must cover forced entries and the mass of those chosen.
    */

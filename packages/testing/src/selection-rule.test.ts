@@ -59,6 +59,18 @@ test('another mass is refused where the gap is close', () => {
   expect(() => expectSelectionClose(plan([0]), close, { name })).toThrow('the mass kept differs')
 })
 
+test('top-p may keep the block on whose border the threshold falls, or not, and nothing else', () => {
+  const border = reference([0, 1, 2], [5, 3, 2, 2], 1e-17, { target: Float64Array.of(10) })
+  expectSelectionClose(plan([0, 1, 2]), border, { name })
+  expectSelectionClose(plan([0, 1, 3]), border, { name })
+  expectSelectionClose(plan([0, 1, 2, 3]), border, { name })
+  expect(() => expectSelectionClose(plan([0, 1]), border, { name })).toThrow('holds 8, less than the target 10')
+  expect(() => expectSelectionClose(plan([0, 2, 3]), border, { name })).toThrow('less than the target')
+  const lower = { ...border, target: Float64Array.of(8.5) }
+  expect(() => expectSelectionClose(plan([0, 1, 2, 3]), lower, { name })).toThrow('without its least block of 2')
+  expect(() => expectSelectionClose(plan([0, 2, 3]), lower, { name })).toThrow('it leaves out 3 and keeps 2')
+})
+
 test('mass is what the reference says it is', () => {
   const heavy = { ...close, mass: Float64Array.of(1, 1, 1, 2) }
   expect(() => expectSelectionClose(plan([0, 3]), heavy, { name })).toThrow('the mass kept differs by 0.2')

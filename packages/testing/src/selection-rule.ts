@@ -18,7 +18,7 @@ export interface SelectionRuleOptions {
 /**
  * The rule for selections: a plan keeps the same blocks as the float64 reference in every row whose gap at the cut is
  * more than 1e-4 of its largest score; in other rows it keeps the same mass within 1e-3; on inputs with exact scores it
- * is the same everywhere. Forced blocks are always in. Blocks without a visible pair do not count. The plan may be of any
+ * is the same everywhere. Top-p may there keep the block on whose border the threshold falls, or not. Forced blocks are always in. Blocks without a visible pair do not count. The plan may be of any
  * kind, as long as it keeps or skips each of the reference's blocks whole. Where rules decide once for a head, a close call
  * is one of the head: it then covers entries of the mass that the reference chooses, less at most 1e-3, and forced ones.
  *
@@ -123,8 +123,21 @@ export function expectSelectionClose(
       fail(`the gap at the cut is ${gap}, more than ${closeCall} of the largest score ${largest}`)
 
     const masses = reference.mass ?? reference.scores
+    const blocks = Array.from({ length: visible }, (_, c) => c)
     const massOf = (kept: readonly number[]) => kept.reduce((sum, c) => sum + (masses[row * keyBlocks + c]! || 0), 0)
-    const total = massOf(Array.from({ length: visible }, (_, c) => c))
+    const total = massOf(blocks)
+    if (reference.target) {
+      const chosen = actual.filter((c) => !reference.forced?.[row * keyBlocks + c])
+      const least = Math.min(...chosen.map((c) => massOf([c])))
+      const left = Math.max(0, ...blocks.filter((c) => !actual.includes(c)).map((c) => massOf([c])))
+      const [target, slack] = [reference.target[row]!, massTolerance * total]
+      const kept = massOf(actual)
+      if (!(kept >= target - slack)) fail(`it holds ${kept}, less than the target ${target}`)
+      if (chosen.length > 0 && !(kept - least <= target + slack))
+        fail(`it holds the target ${target} without its least block of ${least}, too`)
+      if (chosen.length > 0 && !(left - least <= slack)) fail(`it leaves out ${left} and keeps ${least}`)
+      return
+    }
     const difference = Math.abs(massOf(actual) - massOf(expected)) / (total || 1)
     if (!(difference <= massTolerance)) {
       fail(`the scores at the cut are close, but the mass kept differs by ${difference}, more than ${massTolerance}`)

@@ -14,6 +14,7 @@ export const xattentionReference: Reference<XAttentionOptions> = (input, { thres
   const kept = new Uint8Array(blocks)
   const forced = new Uint8Array(blocks)
   const gap = new Float64Array(batch * queryHeads * queryBlocks)
+  const target = new Float64Array(gap.length)
   const offset = keyLength - queryLength
 
   for (let head = 0; head < batch * queryHeads; head++) {
@@ -34,9 +35,10 @@ export const xattentionReference: Reference<XAttentionOptions> = (input, { thres
       const selection = topP(candidates, (c) => sums[a]![c]!, isForced, tau)
       for (const c of selection.kept) kept[row * keyBlocks + c] = 1
       gap[row] = selection.gap
+      target[row] = selection.target
     }
   }
-  return { blockQ: blockSize, blockK: blockSize, kept, forced, scores, gap }
+  return { blockQ: blockSize, blockK: blockSize, kept, forced, scores, gap, target }
 }
 
 /** A[a][c]: the softmax of antidiagonal scores, summed over the strided cells of each block. */
@@ -86,9 +88,9 @@ function topP(
   weight: (c: number) => number,
   isForced: (c: number) => boolean,
   tau: number,
-): { kept: number[]; gap: number } {
+): { kept: number[]; gap: number; target: number } {
   const total = candidates.reduce((sum, c) => sum + weight(c), 0)
-  if (tau >= 1 || total === 0) return { kept: [...candidates], gap: Number.POSITIVE_INFINITY }
+  if (tau >= 1 || total === 0) return { kept: [...candidates], gap: Number.POSITIVE_INFINITY, target: total }
   const kept = candidates.filter(isForced)
   const others = candidates.filter((c) => !isForced(c)).sort((a, b) => weight(b) - weight(a) || a - b)
   const wanted = tau * total
@@ -106,5 +108,5 @@ function topP(
     )
     before = after
   }
-  return { kept, gap: others.length === 0 ? Number.POSITIVE_INFINITY : gap }
+  return { kept, gap: others.length === 0 ? Number.POSITIVE_INFINITY : gap, target: wanted }
 }

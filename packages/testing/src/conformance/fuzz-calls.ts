@@ -173,9 +173,11 @@ class Session implements Disposable {
         return
       case 'dispose of the state': {
         const state = this.#states.get(call.state)
-        state?.dispose()
-        state?.dispose()
-        if (state) await refused('DISPOSED', this.#attention.run({ ...this.#given({ input: 0, state: call.state }) }))
+        // The attention's own is not disposed of.
+        if (!state) return
+        state.dispose()
+        state.dispose()
+        await refused('DISPOSED', this.#attention.run({ ...this.#given({ input: 0, state: call.state }) }))
         this.#states.delete(call.state)
         this.#histories.delete(call.state)
         return
