@@ -3,6 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import type { SeriesPoint } from '../../packages/cli/src/bench/table/series.js'
 
 /* Figures that documents name are those of the files beside them, which commands wrote. */
 
@@ -11,15 +12,6 @@ const folder = 'docs/benchmarks/2026-11-22-h100'
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
 const report = (name: string) => JSON.parse(read(`${folder}/${name}.json`))
 const page = read('docs/benchmarks/README.md')
-
-interface Point {
-  readonly chart: string
-  readonly series: string
-  readonly x: number
-  readonly density: number
-  readonly recall: number
-  readonly total: { readonly medianMs: number }
-}
 
 interface Run {
   readonly method: string
@@ -38,7 +30,7 @@ test("the README's table of speed is that of the benchmark", () => {
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`
   const points = (name: string) =>
     lengths.map((x) =>
-      series.find((point: Point) => point.chart === 'length' && point.series === name && point.x === x),
+      series.find((point: SeriesPoint) => point.chart === 'length' && point.series === name && point.x === x),
     )
   const cudnn = lengths.map((length) =>
     pytorch.results.find((one: { backend: string; length: number; causal: boolean }) => {

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { MethodFactory, OptionSpec } from '@sparse-attention/core'
+import type { SeriesPoint } from '../../packages/cli/src/bench/table/series.js'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -107,24 +108,13 @@ const charts: Readonly<Record<string, readonly [picture: string, text: string, p
   ],
 }
 
-interface Point {
-  readonly chart: string
-  readonly series: string
-  /** Tokens. */
-  readonly x: number
-  readonly density: number
-  readonly recall: number
-  readonly total: { readonly medianMs: number } | null
-  readonly dense: { readonly medianMs: number }
-}
-
 /** What a method for prompts takes and keeps at each length, from the file that the chart of its phase is drawn from. */
 function measured(id: string): string[] {
   const file = join(root, 'docs/benchmarks/2026-11-22-h100/table.json')
   const { series, pytorch, date } = JSON.parse(readFileSync(file, 'utf8'))
-  const points = (series as readonly Point[]).filter((point) => point.chart === 'length' && point.series === id)
+  const points = (series as readonly SeriesPoint[]).filter((point) => point.chart === 'length' && point.series === id)
   const rows = points.flatMap(({ x, total, dense, density, recall }) => {
-    if (total === null) return []
+    if (total === null || dense === null || density === null || recall === null) return []
     const ms = `${total.medianMs.toPrecision(3)} ms`
     const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`
     const faster = `${(dense.medianMs / total.medianMs).toFixed(2)}×`

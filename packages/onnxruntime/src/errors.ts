@@ -1,4 +1,4 @@
-import { SparseAttentionError } from '@sparse-attention/core'
+import { type Runtime, SparseAttentionError } from '@sparse-attention/core'
 
 /** The file is malformed: no runtime could make sense of it. */
 export function invalidFile(message: string, where: string, cause?: unknown): SparseAttentionError {
@@ -29,9 +29,15 @@ export function lacksMemory(what: string, cause?: unknown): SparseAttentionError
   })
 }
 
-/** Another try may find what was missing. */
-export function isOutOfMemory(error: unknown): boolean {
-  return SparseAttentionError.is(error) && error.code === 'OUT_OF_MEMORY'
+/**
+ * Throws on where recording failed for what says nothing about whether a model can be recorded.
+ *
+ * @throws the signal's reason, DEVICE_LOST, DISPOSED, and OUT_OF_MEMORY: another try may find what was missing
+ */
+export function rethrowUnrelated(error: unknown, runtime: Runtime, signal: AbortSignal | undefined): void {
+  signal?.throwIfAborted()
+  runtime.assertUsable()
+  if (SparseAttentionError.is(error) && error.code === 'OUT_OF_MEMORY') throw error
 }
 
 /** Text of a thrown value, for use inside a sentence. */

@@ -5,7 +5,7 @@ import { CapturedPasses } from './captured-pass/captured-passes.js'
 import { CapturedStep } from './captured-step/captured-step.js'
 import { fixedCut } from './captured-step/fixed-graph.js'
 import { type Cut, cutGraph, type Level } from './cut.js'
-import { cannotCut, isOutOfMemory, reasonOf } from './errors.js'
+import { cannotCut, reasonOf, rethrowUnrelated } from './errors.js'
 import { type ExternalData, readExternalData } from './external-data.js'
 import { findAttentions } from './find-attentions.js'
 import { type Graph, readGraph } from './graph.js'
@@ -313,9 +313,7 @@ class Loader {
       const step = await CapturedStep.create(this.engine, fixed, this.#replaced())
       return { step, capacity, reason: 'single tokens are recorded' }
     } catch (error) {
-      signal?.throwIfAborted()
-      this.engine.runtime.assertUsable()
-      if (isOutOfMemory(error)) throw error
+      rethrowUnrelated(error, this.engine.runtime, signal)
       return not(`onnxruntime-web cannot record it: ${reasonOf(error)}`)
     }
   }

@@ -5,7 +5,7 @@ import { BufferPool } from './buffer-pool.js'
 import type { CapturedPass, PassCall } from './captured-pass/captured-pass.js'
 import type { CapturedPasses } from './captured-pass/captured-passes.js'
 import type { CapturedStep } from './captured-step/captured-step.js'
-import { isOutOfMemory, reasonOf } from './errors.js'
+import { reasonOf, rethrowUnrelated } from './errors.js'
 import { checkFeeds, checkOutputs } from './feeds.js'
 import { type Generation, type LanguageRunner, type ReadOptions, startGeneration } from './generate/generation.js'
 import type { HostClock } from './generate/host-times.js'
@@ -350,9 +350,7 @@ export class AttentionModel implements AsyncDisposable {
       found = await this.#enqueue(() => this.#readByStep(step, token, cache, options))
       cache.truncate(pastLength)
     } catch (error) {
-      options.signal?.throwIfAborted()
-      this.#model.engine.runtime.assertUsable()
-      if (isOutOfMemory(error)) throw error
+      rethrowUnrelated(error, this.#model.engine.runtime, options.signal)
       found = `the first recorded token failed: ${reasonOf(error)}`
     }
     const expected = await this.#readByRun(feeds, ids, cache, options)

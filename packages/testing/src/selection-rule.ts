@@ -18,8 +18,9 @@ export interface SelectionRuleOptions {
 /**
  * The rule for selections: a plan keeps the same blocks as the float64 reference in every row whose gap at the cut is
  * more than 1e-4 of its largest score; in other rows it keeps the same mass within 1e-3; on inputs with exact scores it
- * is the same everywhere. Top-p may there keep the block on whose border the threshold falls, or not. Forced blocks are always in. Blocks without a visible pair do not count. The plan may be of any
- * kind, as long as it keeps or skips each of the reference's blocks whole. Where rules decide once for a head, a close call
+ * is the same everywhere. Of top-p, a close row may keep the block on whose border the threshold falls, or not. Forced blocks
+ * are always in. Blocks without a visible pair do not count. The plan may be of any kind, as long as it keeps or skips each of
+ * the reference's blocks whole. Where rules decide once for a head, a close call
  * is one of the head: it then covers entries of the mass that the reference chooses, less at most 1e-3, and forced ones.
  *
  * @throws Error naming the case, the row, both selections and the gap

@@ -1,5 +1,5 @@
 import { relativeError } from '@sparse-attention/core'
-import { isOutOfMemory, reasonOf } from '../errors.js'
+import { reasonOf, rethrowUnrelated } from '../errors.js'
 import type { Engine } from '../ort.js'
 import { exactPrefill, type ReplacedAttention } from '../replaced-attention.js'
 import { type CapturableGraph, CapturedPass, type PassCall } from './captured-pass.js'
@@ -72,9 +72,7 @@ export class CapturedPasses {
       return this.#refuse(`the first recorded pass had a relative error of ${error.toExponential(1)}`)
     } catch (error) {
       await pass?.dispose()
-      signal?.throwIfAborted()
-      this.engine.runtime.assertUsable()
-      if (isOutOfMemory(error)) throw error
+      rethrowUnrelated(error, this.engine.runtime, signal)
       return this.#refuse(`onnxruntime-web cannot record it: ${reasonOf(error)}`)
     }
   }
