@@ -2,6 +2,7 @@ import type { Video } from '@sparse-attention/models'
 import { loadSharp } from '../../figures/plan-picture.js'
 import { type VideoPicture, videoAnimation, videoStrip } from '../../figures/video-picture.js'
 import { nameCase, type VideoFrontierReport } from './report.js'
+import type { FrontierResult } from './samples.js'
 
 /**
  * Videos of one seed: dense, and of each method the case that is nearest to half of the density. Animated side by side, and frame by
@@ -30,13 +31,18 @@ export async function frontierPictures(
   }
   const cached = results.findIndex(({ stepCache }) => stepCache !== null)
   const shown = [0, ...nearest.values(), ...(cached < 0 ? [] : [cached])]
+  /** Of the video that is shown, where others of the case differ. */
+  const detailOf = ({ samples, density }: FrontierResult) => {
+    const at = samples.seed.indexOf(seed)
+    const [share, psnr] = [samples.density[at] ?? density, samples.psnr[at]]
+    return `density ${share?.toFixed(2) ?? '–'}, ${psnr?.toFixed(1) ?? '–'} dB`
+  }
   const picture: VideoPicture = {
     title: `${model}, dense and sparse`,
     subtitle: `${tokens} tokens, ${steps} steps, attention in ${dtype}, seed ${seed}: the same noise`,
     panels: shown.map((i) => ({
       label: nameCase(results[i]!),
-      detail:
-        i === 0 ? '' : `density ${results[i]!.density?.toFixed(2) ?? '–'}, ${results[i]!.psnr.mean.toFixed(1)} dB`,
+      detail: i === 0 ? '' : detailOf(results[i]!),
       video: videos[i]!,
     })),
   }
