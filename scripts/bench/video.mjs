@@ -1,5 +1,5 @@
 // Draws quality against density and against time from files that `bench video --out` wrote, and writes their tables into
-// docs/benchmarks/video.md, between its two marks:
+// video.md beside the folder, between its two marks:
 //
 //   node scripts/bench/video.mjs docs/benchmarks/<folder> [video.json …]
 import { readFile, writeFile } from 'node:fs/promises'
@@ -153,7 +153,7 @@ for (const [name, svg] of Object.entries(charts)) {
   await writeFile(join(folder, `${name}.svg`), svg)
   console.log(join(folder, `${name}.svg`))
 }
-const page = join(import.meta.dirname, '../../docs/benchmarks/video.md')
+const page = join(folder, '..', 'video.md')
 const before = await readFile(page, 'utf8')
 const [from, to] = [before.indexOf(begin), before.indexOf(end)]
 if (from < 0 || to < from) throw new Error(`${page} lacks its marks.`)

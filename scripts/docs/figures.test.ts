@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -21,6 +21,12 @@ interface Run {
   readonly attentionMs: number
   readonly lossChange: number
   readonly needle: { readonly found: boolean }
+}
+
+interface Unit {
+  readonly method: string
+  readonly tier: string
+  readonly passed: number
 }
 
 test("the README's table of speed is that of the benchmark", () => {
@@ -53,18 +59,41 @@ test("the README's table of speed is that of the benchmark", () => {
   expect(readme).toContain(`attention is ${Math.floor(ort.value)} times as fast as onnxruntime-web's`)
 })
 
-test('the page of benchmarks has the table that its file makes', () => {
+test.each<[page: string, script: string, folder: string, files: readonly string[]]>([
+  ['README.md', 'summary.mjs', folder, ['table.json']],
+  ['video.md', 'video.mjs', `${folder}-video`, ['video.json', 'video-2048.json']],
+  ['diffusion.md', 'diffusion.mjs', folder, readdirSync(join(root, folder)).filter((name) => /^diffusion-/.test(name))],
+])('%s of the benchmarks has the tables that its files make', (name, script, source, files) => {
   const copy = mkdtempSync(join(tmpdir(), 'sparse-attention-figures-'))
   try {
-    const name = folder.split('/').at(-1)!
-    mkdirSync(join(copy, name))
-    cpSync(join(root, 'docs/benchmarks/README.md'), join(copy, 'README.md'))
-    cpSync(join(root, folder, 'table.json'), join(copy, name, 'table.json'))
-    const { status, stderr } = spawnSync(process.execPath, [join(root, 'scripts/bench/summary.mjs'), join(copy, name)])
+    const beside = join(copy, source.split('/').at(-1)!)
+    mkdirSync(beside)
+    cpSync(join(root, 'docs/benchmarks', name), join(copy, name))
+    for (const file of files) cpSync(join(root, source, file), join(beside, file))
+    // Of all in the folder, but for videos, which have one file for each length.
+    const named = script === 'video.mjs' ? files : []
+    const args = [join(root, 'scripts/bench', script), beside, ...named]
+    const { status, stderr } = spawnSync(process.execPath, args)
     expect(status, String(stderr)).toBe(0)
-    expect(readFileSync(join(copy, 'README.md'), 'utf8')).toBe(page)
+    expect(readFileSync(join(copy, name), 'utf8')).toBe(read(`docs/benchmarks/${name}`))
   } finally {
     rmSync(copy, { recursive: true })
+  }
+})
+
+test('counts of the conformance suite are those of its file', () => {
+  const { tiers, units, passed, failed, extremes, missing } = report('conformance')
+  expect([failed, missing]).toEqual([0, []])
+  expect(page.replaceAll(/\s+/g, ' ')).toContain(`**${passed} passed, none failed**, ${extremes} of them`)
+  expect(page).toContain(`| | ${tiers.join(' | ')} |`)
+  const methods = new Set<string>(units.map(({ method }: Unit) => method))
+  expect(methods.size).toBe(13)
+  for (const method of methods) {
+    const count = (tier: string) =>
+      units
+        .filter((unit: Unit) => unit.method === method && unit.tier === tier)
+        .reduce((n: number, unit: Unit) => n + unit.passed, 0)
+    expect(page).toContain(`| ${[method, ...tiers.map(count)].join(' | ')} |`)
   }
 })
 
