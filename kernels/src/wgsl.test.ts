@@ -13,6 +13,7 @@ import { emitDispatchArguments } from './dispatch-arguments/emit.js'
 import { emitScanBlocks, emitScanReduce } from './exclusive-scan/emit.js'
 import { emitPortable } from './flash-attention/portable.js'
 import { emitRowItems } from './flash-attention/row-items.js'
+import { emitSingleKeys } from './flash-attention/single-keys.js'
 import { emitSubgroup } from './flash-attention/subgroup.js'
 import { emitForcedBlocks } from './forced-blocks/emit.js'
 import { emitRegionOrder, emitRegionSums } from './grid-regions/emit.js'
@@ -102,6 +103,7 @@ test('kernels fit the default limits of WebGPU', () => {
     emitPermuteRows(half),
     emitScatterRows(half),
     emitRowItems(),
+    emitSingleKeys(),
     emitRoundCentroids(64),
     emitBandBlocks(),
     emitHeadOrders(),

@@ -20,6 +20,7 @@ import { addressValues, packUniforms, type UniformFields } from '../shared/unifo
 import { ROWS } from './options.js'
 import type { RowPieces } from './pieces/pieces.js'
 import { type RowItems, rowItemCount } from './row-items.js'
+import type { SingleKeys } from './single-keys.js'
 import { flashAttentionUniforms, skipUniforms, voteUniforms } from './uniforms.js'
 import { type WalkedPlan, walks } from './walk.js'
 
@@ -32,6 +33,8 @@ export interface CompiledFlash {
   readonly plan: WalkedPlan
   /** Of variable blocks: finds the rows of each workgroup. */
   readonly rowItems?: RowItems
+  /** Of stripes: lists their keys one by one where the kernel cannot walk their width. */
+  readonly singleKeys?: SingleKeys
   /** Rows of a workgroup. */
   readonly rows: number
   /** Workgroups that a call must have for this form to be taken where there are others. Default 0. */
@@ -73,13 +76,18 @@ export function recordFlash(
   plan: PlanData,
   { skip, votes }: { readonly skip?: Skip; readonly votes?: BlockVotes | undefined } = {},
 ): Dispatch[] {
-  const walked = walkedPlan(flash.plan, plan)
+  let walked = walkedPlan(flash.plan, plan)
   const dispatches: Dispatch[] = []
   let items: BufferSlice | undefined
   if (flash.rowItems) {
     const found = flash.rowItems(frame, walked as VariableBlockPlanData | undefined)
     items = found.items
     dispatches.push(found.dispatch)
+  }
+  const listed = walked && flash.singleKeys?.(frame, walked as StripePlanData)
+  if (listed) {
+    walked = listed.plan
+    dispatches.push(listed.dispatch)
   }
   const cut = flash.pieces && walked ? flash.pieces(frame, walked as BlockPlanData) : undefined
   const bindings = [

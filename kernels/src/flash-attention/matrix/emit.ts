@@ -49,9 +49,12 @@ export function emitMatrix({
   const tiles = staging(dialect, layout, walk)
   const votes = voting(options, 'live && part == 0u')
 
-  const scoresHold = `f32 [row][key]${valueTiles === 1 ? '; then f16 weights' : ''}`
-  const twoTiles = (text: string) => (valueTiles === 2 ? text : '')
-  const oneTile = (text: string) => (valueTiles === 1 ? text : '')
+  const fetch = [tiles.fetchKeys, valueTiles > 0 ? tiles.fetchValues : '', tiles.fetchWalk].filter(Boolean).join('\n')
+  const clearTainted = `if (local == 0u) { atomicStore(&${layout.tainted}, 0u); }`
+  const scoresHold = `f32 [row][key]${valueTiles === 2 ? '' : '; then f16 weights'}`
+  // Lines of the loop that only kernels with so many tiles of values have.
+  const linesOf = (having: readonly number[], lines: string) =>
+    having.includes(valueTiles) ? `\n    ${indent(lines, 4)}` : ''
 
   const code = `\
 ${dialect.directives}
@@ -154,21 +157,19 @@ fn main(
       : ''
   }
 
-  ${indent(walk.start, 2)}${twoTiles('\n  var stage = 1u; // which of the two tiles of values is the present one')}
+  ${indent(walk.start, 2)}${valueTiles === 2 ? '\n  var stage = 1u; // which of the two tiles of values is the present one' : ''}
   {
-    ${indent(tiles.fetch, 4)}
-    ${indent(tiles.putKeys, 4)}
-    ${indent(tiles.putValues, 4)}
+    ${indent(fetch, 4)}
+    ${indent(tiles.putKeys, 4)}${linesOf([1, 2], tiles.putValues)}
   }
   workgroupBarrier();
-  while (walk.tile != NONE) {
+  while (walk.tile != NONE) {${linesOf([0], `${tiles.fetchValues}\n${tiles.partial}`)}
     let now = walk;
-    ${indent(walk.advance, 4)}${twoTiles('\n    stage = 1u - stage;')}
-    ${indent(tiles.fetch, 4)}
+    ${indent(walk.advance, 4)}${linesOf([2], 'stage = 1u - stage;')}${linesOf([1, 2], fetch)}
 
     ${indent(product.scores, 4)}
     workgroupBarrier();
-
+${linesOf([0], fetch)}
     ${indent(weights.weigh, 4)}${
       votes
         ? `
@@ -179,10 +180,9 @@ fn main(
       row_top = max(row_top, top);
     }`
         : ''
-    }
-    ${indent(tiles.putKeys, 4)}${twoTiles(`\n    ${indent(tiles.putValues, 4)}`)}
+    }${linesOf([1, 2], tiles.putKeys)}${linesOf([0, 2], tiles.putValues)}
 
-    // Rare. Waits for all weights and the next keys in any case.
+    // Rare. Waits for all weights and ${valueTiles === 0 ? 'values' : 'the next keys'} in any case.
     if (workgroupUniformLoad(&flags[OUTGROWN]) != 0u) {
       ${indent(weights.moveReference, 6)}
       if (local == 0u) { atomicStore(&flags[OUTGROWN], 0u); }
@@ -190,10 +190,9 @@ fn main(
       ${indent(weights.weighAgain, 6)}
       workgroupBarrier();
     }
-    row_sum += sum;
-    if (local == 0u) { atomicStore(&${layout.tainted}, 0u); }
+    row_sum += sum;${linesOf([0], weights.taint)}${linesOf([1, 2], clearTainted)}
 
-    ${indent(product.values, 4)}${oneTile(`\n    workgroupBarrier();\n    ${indent(tiles.putValues, 4)}`)}
+    ${indent(product.values, 4)}${linesOf([0, 1], 'workgroupBarrier();')}${linesOf([1], tiles.putValues)}${linesOf([0], `${clearTainted}\n${tiles.putKeys}\nworkgroupBarrier();`)}
   }
 
 ${votes ? `  ${votes.end}\n` : ''}  let empty = row_sum == 0.0;

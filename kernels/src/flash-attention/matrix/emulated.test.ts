@@ -19,6 +19,8 @@ interface Case {
   readonly geometry: MatrixGeometry
   readonly causal: boolean
   readonly headDim: number
+  /** Of stripes. Default 7. */
+  readonly width?: number
 }
 
 const template = (M: number, N: number, K: number): SubgroupMatrix => ({ syntax: 'template', M, N, K })
@@ -31,8 +33,17 @@ const cases: Case[] = [
   { matrix: template(16, 16, 16), plan: 'stripe', geometry: two, causal: false, headDim: 64 },
   { matrix: template(16, 16, 16), plan: 'variable-block', geometry: one, causal: true, headDim: 16 },
   { matrix: template(16, 16, 16), plan: 'stripe', geometry: { ...one, valueTiles: 2 }, causal: true, headDim: 16 },
+  { matrix: template(16, 16, 16), plan: 'block', geometry: { ...one, valueTiles: 0 }, causal: true, headDim: 16 },
+  {
+    matrix: template(16, 16, 16),
+    plan: 'stripe',
+    geometry: { ...two, valueTiles: 0 },
+    causal: true,
+    headDim: 16,
+    width: 4,
+  },
   { matrix: template(16, 8, 16), plan: 'block', geometry: two, causal: false, headDim: 48 },
-  { matrix: template(16, 8, 8), plan: 'stripe', geometry: one, causal: true, headDim: 16 },
+  { matrix: template(16, 8, 8), plan: 'stripe', geometry: one, causal: true, headDim: 16, width: 32 },
   { matrix: template(8, 8, 8), plan: 'block', geometry: { ...one, rows: 128 }, causal: true, headDim: 16 },
   { matrix: argument(16, 16, 16), plan: 'stripe', geometry: one, causal: true, headDim: 16 },
   { matrix: argument(8, 8, 8), plan: 'variable-block', geometry: two, causal: false, headDim: 16 },
@@ -52,13 +63,13 @@ const denseBy = ({ geometry, plan }: Case) =>
     },
   })()
 
-function planOf({ plan, geometry }: Case, call: TestCall): HostPlan {
+function planOf({ plan, geometry, width = 7 }: Case, call: TestCall): HostPlan {
   const blockQ = geometry.rows
   switch (plan) {
     case 'block':
       return randomBlocks({ ...call, blockQ, blockK: 64, density: 0.6 })
     case 'stripe':
-      return randomStripes({ ...call, blockQ, heads: 2, width: 7 })
+      return randomStripes({ ...call, blockQ, heads: 2, width })
     case 'variable-block':
       return randomClusters({ ...call, queryBlocks: 3, keyBlocks: 5, keyHeads: 2 })
   }
@@ -67,7 +78,8 @@ function planOf({ plan, geometry }: Case, call: TestCall): HostPlan {
 /** What mutations are caught by, too: plain words. */
 function nameOf({ matrix: { syntax, M, N, K }, plan, geometry, causal, headDim }: Case): string {
   const { rows, subgroupRows, valueTiles = 1 } = geometry
-  const rowsOfLanes = `${rows} rows by ${subgroupRows}${valueTiles === 2 ? ' with two tiles of values' : ''}`
+  const tiles = ["values in the keys' place", '', 'two tiles of values'][valueTiles]
+  const rowsOfLanes = `${rows} rows by ${subgroupRows}${tiles && ` with ${tiles}`}`
   return `${syntax} ${M}×${N}×${K}, ${plan} plan, ${rowsOfLanes}, ${causal ? 'causal' : 'full'}, head_dim ${headDim}`
 }
 

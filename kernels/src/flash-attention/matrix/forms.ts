@@ -1,6 +1,7 @@
 import type { AttentionConfig, AttentionFrame, PlanData, Runtime } from '@sparse-attention/core'
 import { rowPieces } from '../pieces/pieces.js'
 import type { CompiledFlash } from '../record.js'
+import { singleKeys } from '../single-keys.js'
 import type { WalkedPlan } from '../walk.js'
 import { emitMatrix } from './emit.js'
 import { hasMatrixKernel, type MatrixGeometry, matrixGeometries } from './geometry.js'
@@ -79,13 +80,14 @@ export async function matrixForms(
       }),
     )
     .filter(({ source }) => source.workgroupBytes <= runtime.device.limits.maxComputeWorkgroupStorageSize)
+  const single = plan === 'stripe' && !denseOnly ? await singleKeys(runtime) : undefined
   return Promise.all(
     emitted.map(async ({ form, pieces, source }) => {
       const [kernel, cut] = await Promise.all([
         runtime.kernel(source),
         pieces ? rowPieces(runtime, headDim, form.rows) : undefined,
       ])
-      return { kernel, ...form, ...(cut && { pieces: cut }) }
+      return { kernel, ...form, ...(cut && { pieces: cut }), ...(single && { singleKeys: single }) }
     }),
   )
 }

@@ -14,10 +14,11 @@ export interface MatrixGeometry {
   /** Query rows of a subgroup: with 16, two lanes share the softmax of a row. */
   readonly subgroupRows: 16 | 32
   /**
-   * 2: V of the next tile is put down while that of the present one is still needed, and weights lie apart from scores. That
-   * saves a barrier a tile, and takes workgroup memory. Default 1.
+   * Tiles of values in workgroup memory, beside one of keys. 2: V of the next tile is put down while that of the present one
+   * is still needed, and weights lie apart from scores. That saves a barrier a tile, and takes memory. 0: V takes the place of
+   * K. That costs a barrier a tile, and leaves memory for more workgroups. Default 1.
    */
-  readonly valueTiles?: 1 | 2
+  readonly valueTiles?: 0 | 1 | 2
 }
 
 /** Of one kernel, what follows from geometry, head_dim and the shape of matrices; pitches in units of 16 bytes. */
@@ -62,8 +63,9 @@ export function hasMatrixKernel(dtype: DType, headDim: number): boolean {
  * usual one first.
  *
  * 32 rows a subgroup use each fragment of K and V twice. Q and the accumulators of those take 3/2 · head_dim registers a
- * lane, of 255. With half the subgroups instead of half their rows, fewer lanes stage K and V, which head_dim 128 cannot hide.
- * Two tiles of values of 128 dimensions leave no room for a second workgroup of 128 rows beside the first.
+ * lane, of 255: eight subgroups share a multiprocessor, if their workgroups' memory lets them. That of 64 rows of more than 64
+ * dimensions does where V takes the place of K. Two tiles of values of 128 dimensions leave no room for a second workgroup of
+ * 128 rows beside the first.
  */
 export function matrixGeometries(headDim: number): readonly MatrixGeometry[] {
   if (headDim > 128) {
@@ -73,7 +75,7 @@ export function matrixGeometries(headDim: number): readonly MatrixGeometry[] {
     ]
   }
   const most = { rows: 256, subgroupRows: 32, valueTiles: 2 } as const
-  if (headDim > 64) return [most, { rows: 128, subgroupRows: 32 }, { rows: 64, subgroupRows: 16 }]
+  if (headDim > 64) return [most, { rows: 128, subgroupRows: 32 }, { rows: 64, subgroupRows: 32, valueTiles: 0 }]
   return [
     most,
     { rows: 128, subgroupRows: 32, valueTiles: 2 },
@@ -89,7 +91,8 @@ export function matrixLayout(headDim: number, { rows, subgroupRows, valueTiles =
   const tilePitch = units + 1
   const scorePitch = TILE_KEYS / 4 + 1
   const tile = { holds: ['f16'], units: TILE_KEYS * tilePitch } as const
-  const values = { name: 'v_tile', ...tile }
+  const keys = { name: valueTiles === 0 ? 'tile' : 'k_tile', ...tile }
+  const values = valueTiles === 0 ? keys : { name: 'v_tile', ...tile }
   const scores: MatrixMemory = {
     name: 'scores',
     holds: ['f32', 'f16'],
@@ -112,7 +115,7 @@ export function matrixLayout(headDim: number, { rows, subgroupRows, valueTiles =
     weightPitch,
     weightUnit: apart ? 0 : lanesPerRow - 1,
     workgroupSize: subgroups * LANES,
-    keys: { name: 'k_tile', ...tile },
+    keys,
     values: apart ? { ...values, copies: 2, copyOfSubgroup: 'stage' } : values,
     nextValues: apart ? { ...values, copies: 2, copyOfLane: '1u - stage' } : values,
     scores,
@@ -124,7 +127,7 @@ export function matrixLayout(headDim: number, { rows, subgroupRows, valueTiles =
 
 /** What a kernel declares. */
 export function matrixMemories({ keys, values, scores, weights }: MatrixLayout): readonly MatrixMemory[] {
-  return [keys, values, scores, ...(weights === scores ? [] : [weights])]
+  return [...new Set([keys, values, scores, weights])]
 }
 
 /** Workgroup memory of a kernel, without what its walk adds. */

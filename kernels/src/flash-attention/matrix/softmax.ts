@@ -16,6 +16,8 @@ const HEADROOM = 1
 export interface Softmax {
   /** Reads the scores, sees whether the row has outgrown its reference, and replaces them with f16 weights. */
   readonly weigh: string
+  /** Sees whether the row sees values that are not finite. Part of `weigh`, unless values take the place of keys behind it. */
+  readonly taint: string
   /** Moves the reference of a row that has outgrown it: declares `rescale`, and corrects `row_sum`. */
   readonly moveReference: string
   /** Weights again, after the reference has moved. */
@@ -28,9 +30,12 @@ export interface Softmax {
  */
 export function softmax(
   dialect: MatrixDialect,
-  { lanesPerRow, vectors, scores, weights, tainted }: MatrixLayout,
+  { lanesPerRow, vectors, valueTiles, scores, weights, tainted }: MatrixLayout,
   walk: PulledWalk,
 ): Softmax {
+  const taint = `\
+// The row sees a key whose values are not finite, and were taken out for the sake of other rows.
+if ((atomicLoad(&${tainted}) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }`
   const each = (lines: (i: number) => string) => range(vectors).map(lines).join('\n')
   const outgrows = `(top - reference) * scale > ${LARGEST_EXPONENT}.0`
   const writeWeights = `\
@@ -52,9 +57,7 @@ ${range(vectors / 2)
     weigh: `\
 ${each((i) => `var x${i} = ${dialect.readFloats(scores, `score_at + ${i}u`)};`)}
 ${walk.seen}
-// The row sees a key whose values are not finite, and were taken out for the sake of other rows.
-if ((atomicLoad(&${tainted}) & ((1u << seen) - 1u)) != 0u) { row_tainted = true; }
-if (seen < KEYS) {
+${valueTiles === 0 ? '' : `${taint}\n`}if (seen < KEYS) {
   let places = vec4<u32>(0u, 1u, 2u, 3u) + vec4<u32>(part * ${vectors * 4}u);
   ${indent(
     each((i) => `x${i} = select(vec4<f32>(unseen), x${i}, places + vec4<u32>(${4 * i}u) < vec4<u32>(seen));`),
@@ -71,6 +74,7 @@ ${lanesPerRow === 2 ? 'top = max(top, subgroupShuffleXor(top, 1u));\n' : ''}if (
 }
 var sum: f32;
 ${writeWeights}`,
+    taint,
     moveReference: `\
 var rescale = 1.0;
 if (${outgrows}) {

@@ -11,16 +11,22 @@ export interface Staging {
   /** Constants of a lane: which units it brings. */
   readonly lane: string
   /** Loads the tile of `walk`; zeros where there are no keys. */
-  readonly fetch: string
+  readonly fetchKeys: string
+  /** Behind fetchKeys, unless values take the place of keys. */
+  readonly fetchValues: string
+  /** Reads what the walk needs to know of the tiles behind it. */
+  readonly fetchWalk: string
   /** K, and what the walk needs to know of the tiles behind it. */
   readonly putKeys: string
+  /** Declares `partial`: not all rows see all of the tile of `walk`. Where values take the place of keys. */
+  readonly partial: string
   /** V, where not all rows see the tile without its NaN and ∞. */
   readonly putValues: string
 }
 
 export function staging(
   dialect: MatrixDialect,
-  { units, workgroupSize, keys, nextValues, nextTainted }: MatrixLayout,
+  { units, workgroupSize, valueTiles, keys, nextValues, nextTainted }: MatrixLayout,
   walk: PulledWalk,
 ): Staging {
   const tileUnits = TILE_KEYS * units
@@ -28,19 +34,22 @@ export function staging(
   const guarded = tileUnits % workgroupSize !== 0
   const each = (lines: (i: number) => string) => loads.map(lines).join('\n')
 
-  const fetch = (name: 'k' | 'v') =>
+  // Values that take the place of keys are fetched apart from the next ones.
+  const apart = valueTiles === 0
+  const steps = (name: string) => each((i) => `let ${name}_${i} = ${walk.step(`key_in_tile_${i}`)};`)
+  const fetch = (name: 'k' | 'v', steps = 'step') =>
     each((i) => {
-      const inside = `${guarded ? `tile_unit_${i} < TILE_UNITS && ` : ''}step_${i} + lane_key_${i} < u.key_length`
+      const step = `${steps}_${i}`
+      const inside = `${guarded ? `tile_unit_${i} < TILE_UNITS && ` : ''}${step} + lane_key_${i} < u.key_length`
       return `\
 var ${name}_unit_${i} = vec4<u32>();
-if (${inside}) { ${name}_unit_${i} = ${name}[${name}_lane_${i} + step_${i} * u.${name}_row_stride]; }`
+if (${inside}) { ${name}_unit_${i} = ${name}[${name}_lane_${i} + ${step} * u.${name}_row_stride]; }`
     })
   const put = (name: 'k' | 'v') =>
     each((i) => {
       const statement = dialect.writeHalves(name === 'k' ? keys : nextValues, `at_${i}`, `${name}_unit_${i}`)
       return guarded ? `if (tile_unit_${i} < TILE_UNITS) { ${statement} }` : statement
     })
-  const withWalk = (statements: string, more: string) => (more === '' ? statements : `${statements}\n${more}`)
 
   return {
     lane: each(
@@ -53,13 +62,13 @@ let k_lane_${i} = k_head + lane_key_${i} * u.k_row_stride + unit_in_row_${i};
 let v_lane_${i} = v_head + lane_key_${i} * u.v_row_stride + unit_in_row_${i};
 let at_${i} = key_in_tile_${i} * TILE_PITCH + unit_in_row_${i};`,
     ),
-    fetch: withWalk(
-      `${each((i) => `let step_${i} = ${walk.step(`key_in_tile_${i}`)};`)}\n${fetch('k')}\n${fetch('v')}`,
-      walk.fetch,
-    ),
-    putKeys: withWalk(put('k'), walk.put),
+    fetchKeys: `${steps('step')}\n${fetch('k')}`,
+    fetchValues: apart ? `${steps('value_step')}\n${fetch('v', 'value_step')}` : fetch('v'),
+    fetchWalk: walk.fetch,
+    putKeys: `${put('k')}${walk.put && `\n${walk.put}`}`,
+    partial: `let partial = ${walk.partial};`,
     putValues: `\
-if (${walk.partial}) {
+if (${apart ? 'partial' : walk.partial}) {
   // Rows that do not see a key multiply its values by 0, which NaN and ∞ would survive.
   ${indent(
     each(

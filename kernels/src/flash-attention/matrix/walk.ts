@@ -84,44 +84,49 @@ if (now.tile + KEYS > ${seenEnd.replace('row_end', 'full_end')}) { seen = min(ma
 
 /**
  * Gathered keys. Where a tile's keys are is known two tiles ahead: they are read while one tile is computed, listed in
- * workgroup memory, and K and V of them fetched while the next one is. They ascend, so a row sees the first ones.
+ * workgroup memory, and K and V of them fetched while the next one is. They ascend, so a row sees the first ones. Widths are
+ * powers of two: a division for each key would cost more than its products.
  */
 const stripeWalk: PulledWalk = {
   declarations: `\
 struct Walk {
   tile: u32, // position of its first key among those of the list
-  first: u32, // its first key
+  first: u32, // stripe of that key
   place: u32, // where tile_keys has its keys
   list: u32,
   start: u32, // of the list, in indices
   positions: u32, // keys of the list
   width: u32,
-  shift: u32, // log2 of the width, 32 where it is not a power of two
+  shift: u32, // log2 of the width
 }
 
 var<workgroup> tile_keys: array<u32, 48>; // of three tiles; behind the last key NONE
 
-fn key_at(walk: Walk, position: u32) -> u32 {
+// First key of the stripe that holds a position. It is on its way from memory: whoever computes with it, waits.
+fn stripe_of(walk: Walk, position: u32) -> u32 {
+  return indices[walk.start + (position >> walk.shift)];
+}
+
+fn key_at(walk: Walk, position: u32, stripe: u32) -> u32 {
   if (position >= walk.positions) { return NONE; }
   if (u.dense != 0u) { return position; }
-  if (walk.shift == 32u) { return indices[walk.start + position / walk.width] + position % walk.width; }
-  let stripe = position >> walk.shift;
-  return indices[walk.start + stripe] + position - (stripe << walk.shift);
+  return stripe + (position & (walk.width - 1u));
 }
 
 // A list is left one tile after its keys have passed block_end: nothing has to wait for the key that tells.
 fn next_tile(present: Walk, plan_row: u32, block_end: u32) -> Walk {
   var walk = present;
+  let first = key_at(walk, walk.tile, walk.first);
   walk.place = select(walk.place + KEYS, 0u, walk.place == 2u * KEYS);
   walk.tile += KEYS;
-  if (walk.tile >= walk.positions || walk.first >= block_end) {
+  if (walk.tile >= walk.positions || first >= block_end) {
     walk.tile = 0u;
     walk.positions = 0u;
     while (walk.positions == 0u && walk.list < u.lists) {
       let second = walk.list != 0u;
       let capacity = select(u.capacity_0, u.capacity_1, second);
       walk.width = select(u.width_0, u.width_1, second);
-      walk.shift = select(32u, firstTrailingBit(walk.width), countOneBits(walk.width) == 1u);
+      walk.shift = firstTrailingBit(walk.width);
       walk.start = select(0u, u.list_rows * u.capacity_0, second) + plan_row * capacity;
       walk.positions = u.key_length;
       if (u.dense == 0u) { walk.positions = walk.width * min(counts[walk.list * u.list_rows + plan_row], capacity); }
@@ -129,14 +134,14 @@ fn next_tile(present: Walk, plan_row: u32, block_end: u32) -> Walk {
     }
     if (walk.positions == 0u) { walk.tile = NONE; }
   }
-  walk.first = key_at(walk, walk.tile);
+  walk.first = stripe_of(walk, walk.tile);
   return walk;
 }`,
   workgroupBytes: 192,
   start: `\
 var walk = next_tile(Walk(0u, 0u, 2u * KEYS, 0u, 0u, 0u, 1u, 0u), plan_row, block_end);
 var ahead = next_tile(walk, plan_row, block_end);
-if (local < KEYS) { tile_keys[local] = key_at(walk, walk.tile + local); }
+if (local < KEYS) { tile_keys[local] = key_at(walk, walk.tile + local, stripe_of(walk, walk.tile + local)); }
 workgroupBarrier();`,
   advance: `\
 walk = ahead;
@@ -144,9 +149,9 @@ ahead = next_tile(ahead, plan_row, block_end);`,
   lane: () => '0u',
   step: (position) => `tile_keys[walk.place + ${position}]`,
   fetch: `\
-var key_ahead = NONE;
-if (local < KEYS) { key_ahead = key_at(ahead, ahead.tile + local); }`,
-  put: 'if (local < KEYS) { tile_keys[ahead.place + local] = key_ahead; }',
+var stripe_ahead = 0u;
+if (local < KEYS) { stripe_ahead = stripe_of(ahead, ahead.tile + local); }`,
+  put: 'if (local < KEYS) { tile_keys[ahead.place + local] = key_at(ahead, ahead.tile + local, stripe_ahead); }',
   partial: 'tile_keys[walk.place + KEYS - 1u] >= full_end',
   seen: `\
 var seen = KEYS;
