@@ -9,6 +9,9 @@ import { hasMatrixKernel, type MatrixGeometry, matrixGeometries } from './geomet
 /** Workgroups that keep a large GPU busy: below, smaller ones finish sooner. */
 const FEW_WORKGROUPS = 256
 
+/** Of two subgroups each: below, those with four finish sooner, as one or two of them have a multiprocessor for themselves. */
+const FEW_SMALL_WORKGROUPS = 512
+
 /** One geometry, and how many of its workgroups a call must have for it to be taken. */
 export interface MatrixForm extends MatrixGeometry {
   readonly workgroups: number
@@ -28,12 +31,21 @@ export function matrixFormSets(headDim: number): readonly (readonly MatrixForm[]
   )
 }
 
-/** A geometry, and of those with fewer rows the usual ones. */
+/** A geometry, and of those with fewer rows the usual ones; of 64 rows also the one for few workgroups. */
 function formsFrom(headDim: number, first: MatrixGeometry, workgroups: number): readonly MatrixForm[] {
-  const fewer = matrixGeometries(headDim).filter(
+  const geometries = matrixGeometries(headDim)
+  const fewer = geometries.filter(
     ({ rows }, i, all) => rows < first.rows && all.findIndex((other) => other.rows === rows) === i,
   )
-  return [first, ...fewer].map((geometry) => ({ ...geometry, workgroups: geometry.rows === 64 ? 0 : workgroups }))
+  return [first, ...fewer].flatMap((geometry): readonly MatrixForm[] => {
+    if (geometry.rows > 64) return [{ ...geometry, workgroups }]
+    const last = geometries[geometries.length - 1]!
+    if (geometry.valueTiles !== 0) return [{ ...geometry, workgroups: 0 }]
+    return [
+      { ...geometry, workgroups: FEW_SMALL_WORKGROUPS },
+      { ...last, workgroups: 0 },
+    ]
+  })
 }
 
 /** Of matrix units over plain ones, at least: smaller dispatches would leave a large GPU idle at the end of each. */
@@ -65,8 +77,9 @@ export async function matrixForms(
   const buffers = runtime.device.limits.maxStorageBuffersPerShaderStage
   const balanced = plan === 'block' && !denseOnly && (votes === undefined || buffers >= VOTING_PIECES_BUFFERS)
   const emitted = forms
-    // Rows of variable blocks come in runs of 64.
+    // Rows of variable blocks come in runs of 64. Gathering keys is what short stripe plans wait for, whatever the subgroups.
     .filter(({ rows }) => plan !== 'variable-block' || rows === 64)
+    .filter((form, i, all) => plan !== 'stripe' || form.rows !== all[i - 1]?.rows)
     .flatMap(({ workgroups, ...geometry }) =>
       // Plans of blocks are balanced; a dense call has nothing to balance and starts sooner without.
       (balanced ? [true, false] : [false]).map((pieces) => {

@@ -75,7 +75,14 @@ export function matrixGeometries(headDim: number): readonly MatrixGeometry[] {
     ]
   }
   const most = { rows: 256, subgroupRows: 32, valueTiles: 2 } as const
-  if (headDim > 64) return [most, { rows: 128, subgroupRows: 32 }, { rows: 64, subgroupRows: 32, valueTiles: 0 }]
+  if (headDim > 64) {
+    return [
+      most,
+      { rows: 128, subgroupRows: 32 },
+      { rows: 64, subgroupRows: 32, valueTiles: 0 },
+      { rows: 64, subgroupRows: 16 },
+    ]
+  }
   return [
     most,
     { rows: 128, subgroupRows: 32, valueTiles: 2 },

@@ -178,6 +178,18 @@ describe('the choice of a form', () => {
     expect(chosen(4096, { kind: 'block', blockQ: 256 })).toBe(128)
     expect(chosen(4096, { kind: 'block', blockQ: 64 })).toBe(64)
 
+    // With head_dim 128, 64 rows have two subgroups where many workgroups share a multiprocessor, and four where few do.
+    const wide = await matrixForms(runtime('matrix'), config(128), 'block')
+    const subgroups = (queryLength: number, plan: object, forms = wide) => {
+      const frame = { batch: 1, queryHeads: 8, queryLength } as AttentionFrame
+      return chooseForm(forms, frame, plan as PlanData).kernel.source.workgroupSize / 32
+    }
+    expect(subgroups(2048, { kind: 'dense' })).toBe(4)
+    expect(subgroups(2048, { kind: 'block', blockQ: 64 })).toBe(4)
+    expect(subgroups(4096, { kind: 'block', blockQ: 64 })).toBe(2)
+    const gathering = await matrixForms(runtime('matrix'), config(128), 'stripe')
+    expect(subgroups(1024, { kind: 'stripe', blockQ: 64 }, gathering)).toBe(2)
+
     const striped = await matrixForms(runtime('matrix'), config(64), 'stripe')
     const frame = { batch: 1, queryHeads: 8, queryLength: 4096 } as AttentionFrame
     expect(chooseForm(striped, frame, { kind: 'stripe', blockQ: 192 } as PlanData).rows).toBe(64)
