@@ -9,6 +9,7 @@ const blocks = 'template 16×16×16, block plan, 64 rows by 32, causal, head_dim
 const twoLanes = 'template 16×16×16, stripe plan, 64 rows by 16, full'
 const clusters = 'template 16×16×16, variable-block plan'
 const twoTiles = 'with two tiles of values'
+const inPlace = "with values in the keys' place"
 const narrow = 'template 16×8×16'
 const shallow = 'template 16×8×8'
 const argument = 'argument 16×16×16'
@@ -141,5 +142,37 @@ export const matrixKernel: readonly Mutation[] = [
     find: '`${perUnit[component] * units}u`',
     replace: '`${units}u`',
     caughtBy: { file: test, name: `${argument}, stripe plan, 64 rows by 32, causal, head_dim 16 over every key` },
+  },
+  {
+    id: 'matrix-stripe-of-one-key',
+    mistake: 'Every key of a stripe is its first one.',
+    file: `${matrix}/walk.ts`,
+    find: 'return stripe + (position & (walk.width - 1u));',
+    replace: 'return stripe;',
+    caughtBy: { file: test, name: `${inPlace}, causal, head_dim 16 over a plan` },
+  },
+  {
+    id: 'single-keys-of-one-key',
+    mistake: 'Where the keys of stripes are listed one by one, each is the first of its stripe.',
+    file: 'kernels/src/flash-attention/single-keys.ts',
+    find: 'indices[read_at + i / each] + i % each',
+    replace: 'indices[read_at + i / each]',
+    caughtBy: { file: test, name: `${argument}, stripe plan, 64 rows by 32, causal, head_dim 16 over a plan` },
+  },
+  {
+    id: 'matrix-keys-for-values',
+    mistake: 'Where values take the place of keys, keys stay.',
+    file: `${matrix}/emit.ts`,
+    find: 'linesOf([0, 2], tiles.putValues)',
+    replace: 'linesOf([2], tiles.putValues)',
+    caughtBy: { file: test, name: `${inPlace}, causal, head_dim 16 over every key` },
+  },
+  {
+    id: 'matrix-nan-lost-in-place',
+    mistake: 'Where values take the place of keys, NaN is left out of the rows that see it, too.',
+    file: `${matrix}/emit.ts`,
+    find: 'linesOf([0], weights.taint)',
+    replace: "''",
+    caughtBy: { file: test, name: `${inPlace}, causal, head_dim 16 NaN and infinity` },
   },
 ]
