@@ -2,8 +2,9 @@
 // `bench diffusion --out` made. Dense attention is of the first of them; every other row is against the dense row of its own file.
 //
 //   node scripts/bench/diffusion.mjs docs/benchmarks/<folder>
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { writeBetween } from './between-marks.mjs'
 
 const begin = '<!-- tables: written by scripts/bench/diffusion.mjs -->'
 const end = '<!-- end of tables -->'
@@ -67,10 +68,4 @@ function table([name, title]) {
   ].join('\n')
 }
 
-const page = join(folder, '..', 'diffusion.md')
-const before = await readFile(page, 'utf8')
-const [from, to] = [before.indexOf(begin), before.indexOf(end)]
-if (from < 0 || to < from) throw new Error(`${page} lacks its marks.`)
-const tables = Object.entries(shapes).map(table).join('\n\n')
-await writeFile(page, `${before.slice(0, from)}${begin}\n\n${tables}\n\n${before.slice(to)}`)
-console.log(page)
+await writeBetween(join(folder, '..', 'diffusion.md'), begin, end, Object.entries(shapes).map(table).join('\n\n'))

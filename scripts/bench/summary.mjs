@@ -2,8 +2,9 @@
 //
 //   node scripts/bench/summary.mjs docs/benchmarks/<folder>
 import { existsSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { writeBetween } from './between-marks.mjs'
 
 const begin = '<!-- table: written by scripts/bench/summary.mjs -->'
 const end = '<!-- end of table -->'
@@ -109,13 +110,5 @@ if (folder === undefined) {
   process.exit(2)
 }
 const report = JSON.parse(await readFile(join(folder, 'table.json'), 'utf8'))
-const page = join(dirname(folder), 'README.md')
-const text = await readFile(page, 'utf8')
-const [before, rest] = text.split(begin)
-const after = rest?.split(end)[1]
-if (after === undefined) throw new Error(`${page} has no place for the table: ${begin} … ${end}`)
-await writeFile(
-  page,
-  `${before}${begin}\n\n${summary(report, basename(folder), existsSync(join(folder, 'table.md')))}\n\n${end}${after}`,
-)
-console.log(page)
+const table = summary(report, basename(folder), existsSync(join(folder, 'table.md')))
+await writeBetween(join(dirname(folder), 'README.md'), begin, end, table)

@@ -5,6 +5,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { init } from 'echarts'
+import { writeBetween } from './between-marks.mjs'
 
 const ink = '#1f2328'
 const faint = '#d1d9e0'
@@ -153,9 +154,4 @@ for (const [name, svg] of Object.entries(charts)) {
   await writeFile(join(folder, `${name}.svg`), svg)
   console.log(join(folder, `${name}.svg`))
 }
-const page = join(folder, '..', 'video.md')
-const before = await readFile(page, 'utf8')
-const [from, to] = [before.indexOf(begin), before.indexOf(end)]
-if (from < 0 || to < from) throw new Error(`${page} lacks its marks.`)
-await writeFile(page, `${before.slice(0, from)}${begin}\n\n${reports.map(table).join('\n\n')}\n\n${before.slice(to)}`)
-console.log(page)
+await writeBetween(join(folder, '..', 'video.md'), begin, end, reports.map(table).join('\n\n'))

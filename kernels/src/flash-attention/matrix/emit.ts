@@ -49,7 +49,6 @@ export function emitMatrix({
   const tiles = staging(dialect, layout, walk)
   const votes = voting(options, 'live && part == 0u')
 
-  const fetch = [tiles.fetchKeys, valueTiles > 0 ? tiles.fetchValues : '', tiles.fetchWalk].filter(Boolean).join('\n')
   const clearTainted = `if (local == 0u) { atomicStore(&${layout.tainted}, 0u); }`
   const scoresHold = `f32 [row][key]${valueTiles === 2 ? '' : '; then f16 weights'}`
   // Lines of the loop that only kernels with so many tiles of values have.
@@ -159,17 +158,17 @@ fn main(
 
   ${indent(walk.start, 2)}${valueTiles === 2 ? '\n  var stage = 1u; // which of the two tiles of values is the present one' : ''}
   {
-    ${indent(fetch, 4)}
+    ${indent(tiles.fetch, 4)}
     ${indent(tiles.putKeys, 4)}${linesOf([1, 2], tiles.putValues)}
   }
   workgroupBarrier();
-  while (walk.tile != NONE) {${linesOf([0], `${tiles.fetchValues}\n${tiles.partial}`)}
+  while (walk.tile != NONE) {${linesOf([0], tiles.fetchValues)}
     let now = walk;
-    ${indent(walk.advance, 4)}${linesOf([2], 'stage = 1u - stage;')}${linesOf([1, 2], fetch)}
+    ${indent(walk.advance, 4)}${linesOf([2], 'stage = 1u - stage;')}${linesOf([1, 2], tiles.fetch)}
 
     ${indent(product.scores, 4)}
     workgroupBarrier();
-${linesOf([0], fetch)}
+${linesOf([0], tiles.fetch)}
     ${indent(weights.weigh, 4)}${
       votes
         ? `

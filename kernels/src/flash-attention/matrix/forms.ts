@@ -20,31 +20,28 @@ export interface MatrixForm extends MatrixGeometry {
 /** What runs where nothing better is known, the form with the most rows first; the last takes every call. */
 export function defaultMatrixForms(headDim: number): readonly MatrixForm[] {
   const most = headDim > 128 ? 64 : 128
-  return formsFrom(headDim, matrixGeometries(headDim).find(({ rows }) => rows === most)!, FEW_WORKGROUPS)
+  const geometries = matrixGeometries(headDim)
+  const first = geometries.findIndex(({ rows }) => rows === most)
+  return formsFrom(geometries, first, FEW_WORKGROUPS)
 }
 
 /** Sets of forms to choose from by measuring: each geometry as the first, and several numbers of workgroups to take it from. */
 export function matrixFormSets(headDim: number): readonly (readonly MatrixForm[])[] {
   const few = [FEW_WORKGROUPS / 2, FEW_WORKGROUPS, 2 * FEW_WORKGROUPS]
-  return matrixGeometries(headDim).flatMap((geometry) =>
-    (geometry.rows === 64 ? [0] : few).map((workgroups) => formsFrom(headDim, geometry, workgroups)),
+  return matrixGeometries(headDim).flatMap(({ rows }, first, geometries) =>
+    (rows === 64 ? [0] : few).map((workgroups) => formsFrom(geometries, first, workgroups)),
   )
 }
 
-/** A geometry, and of those with fewer rows the usual ones; of 64 rows also the one for few workgroups. */
-function formsFrom(headDim: number, first: MatrixGeometry, workgroups: number): readonly MatrixForm[] {
-  const geometries = matrixGeometries(headDim)
-  const fewer = geometries.filter(
-    ({ rows }, i, all) => rows < first.rows && all.findIndex((other) => other.rows === rows) === i,
-  )
-  return [first, ...fewer].flatMap((geometry): readonly MatrixForm[] => {
-    if (geometry.rows > 64) return [{ ...geometry, workgroups }]
-    const last = geometries[geometries.length - 1]!
-    if (geometry.valueTiles !== 0) return [{ ...geometry, workgroups: 0 }]
-    return [
-      { ...geometry, workgroups: FEW_SMALL_WORKGROUPS },
-      { ...last, workgroups: 0 },
-    ]
+/** A geometry, of those with fewer rows the usual ones, and of 64 rows all: the last is for few workgroups. */
+function formsFrom(geometries: readonly MatrixGeometry[], first: number, workgroups: number): readonly MatrixForm[] {
+  const most = geometries[first]!.rows
+  const taken = geometries
+    .slice(first)
+    .filter(({ rows }, i, all) => rows === 64 || i === 0 || (rows < most && rows !== all[i - 1]!.rows))
+  return taken.map((geometry, i) => {
+    if (i === taken.length - 1) return { ...geometry, workgroups: 0 }
+    return { ...geometry, workgroups: geometry.rows === 64 ? FEW_SMALL_WORKGROUPS : workgroups }
   })
 }
 
@@ -93,12 +90,12 @@ export async function matrixForms(
       }),
     )
     .filter(({ source }) => source.workgroupBytes <= runtime.device.limits.maxComputeWorkgroupStorageSize)
-  const single = plan === 'stripe' && !denseOnly ? await singleKeys(runtime) : undefined
   return Promise.all(
     emitted.map(async ({ form, pieces, source }) => {
-      const [kernel, cut] = await Promise.all([
+      const [kernel, cut, single] = await Promise.all([
         runtime.kernel(source),
         pieces ? rowPieces(runtime, headDim, form.rows) : undefined,
+        plan === 'stripe' && !denseOnly ? singleKeys(runtime) : undefined,
       ])
       return { kernel, ...form, ...(cut && { pieces: cut }), ...(single && { singleKeys: single }) }
     }),

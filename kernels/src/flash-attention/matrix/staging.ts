@@ -10,16 +10,15 @@ import type { PulledWalk } from './walk.js'
 export interface Staging {
   /** Constants of a lane: which units it brings. */
   readonly lane: string
-  /** Loads the tile of `walk`; zeros where there are no keys. */
-  readonly fetchKeys: string
-  /** Behind fetchKeys, unless values take the place of keys. */
+  /**
+   * Loads the tile of `walk`, zeros where there are no keys, and what the walk needs to know of the tiles behind it. Where values
+   * take the place of keys, only keys of it.
+   */
+  readonly fetch: string
+  /** Where values take the place of keys: loads those of the tile of `walk`, and declares `partial`: not all rows see all of it. */
   readonly fetchValues: string
-  /** Reads what the walk needs to know of the tiles behind it. */
-  readonly fetchWalk: string
   /** K, and what the walk needs to know of the tiles behind it. */
   readonly putKeys: string
-  /** Declares `partial`: not all rows see all of the tile of `walk`. Where values take the place of keys. */
-  readonly partial: string
   /** V, where not all rows see the tile without its NaN and ∞. */
   readonly putValues: string
 }
@@ -37,7 +36,7 @@ export function staging(
   // Values that take the place of keys are fetched apart from the next ones.
   const apart = valueTiles === 0
   const steps = (name: string) => each((i) => `let ${name}_${i} = ${walk.step(`key_in_tile_${i}`)};`)
-  const fetch = (name: 'k' | 'v', steps = 'step') =>
+  const load = (name: 'k' | 'v', steps = 'step') =>
     each((i) => {
       const step = `${steps}_${i}`
       const inside = `${guarded ? `tile_unit_${i} < TILE_UNITS && ` : ''}${step} + lane_key_${i} < u.key_length`
@@ -51,6 +50,8 @@ if (${inside}) { ${name}_unit_${i} = ${name}[${name}_lane_${i} + ${step} * u.${n
       return guarded ? `if (tile_unit_${i} < TILE_UNITS) { ${statement} }` : statement
     })
 
+  const lines = (...parts: readonly string[]) => parts.filter((part) => part !== '').join('\n')
+
   return {
     lane: each(
       (i) => `\
@@ -62,11 +63,9 @@ let k_lane_${i} = k_head + lane_key_${i} * u.k_row_stride + unit_in_row_${i};
 let v_lane_${i} = v_head + lane_key_${i} * u.v_row_stride + unit_in_row_${i};
 let at_${i} = key_in_tile_${i} * TILE_PITCH + unit_in_row_${i};`,
     ),
-    fetchKeys: `${steps('step')}\n${fetch('k')}`,
-    fetchValues: apart ? `${steps('value_step')}\n${fetch('v', 'value_step')}` : fetch('v'),
-    fetchWalk: walk.fetch,
-    putKeys: `${put('k')}${walk.put && `\n${walk.put}`}`,
-    partial: `let partial = ${walk.partial};`,
+    fetch: lines(steps('step'), load('k'), apart ? '' : load('v'), walk.fetch),
+    fetchValues: lines(steps('value_step'), load('v', 'value_step'), `let partial = ${walk.partial};`),
+    putKeys: lines(put('k'), walk.put),
     putValues: `\
 if (${apart ? 'partial' : walk.partial}) {
   // Rows that do not see a key multiply its values by 0, which NaN and ∞ would survive.
