@@ -44,8 +44,10 @@ export interface Dispatch {
 export function recordDispatches(device: GPUDevice, encoder: GPUCommandEncoder, dispatches: readonly Dispatch[]): void {
   const groups = bindGroupsOf(device)
   const pass = encoder.beginComputePass()
+  let last: GPUComputePipeline | undefined
   for (const { kernel, bindings, workgroups } of dispatches) {
-    pass.setPipeline(kernel.pipeline)
+    if (kernel.pipeline !== last) pass.setPipeline(kernel.pipeline)
+    last = kernel.pipeline
     pass.setBindGroup(0, groups.get(kernel, bindings))
     if ('indirect' in workgroups) {
       pass.dispatchWorkgroupsIndirect(workgroups.indirect.buffer, workgroups.indirect.offsetBytes)

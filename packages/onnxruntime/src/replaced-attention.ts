@@ -233,10 +233,15 @@ export class ReplacedAttention {
    * Submits an attention without a cache, and waits for nothing.
    *
    * @param buffer gets the output
+   * @param before records what the attention reads, in the same submit
    * @returns what rejects where the GPU refuses the work: to be awaited with what the work gives
    * @throws as `run`
    */
-  async submitInto(call: AttentionCall, buffer: GPUBuffer): Promise<{ readonly checks: readonly Promise<void>[] }> {
+  async submitInto(
+    call: AttentionCall,
+    buffer: GPUBuffer,
+    before?: (encoder: GPUCommandEncoder) => void,
+  ): Promise<{ readonly checks: readonly Promise<void>[] }> {
     const { device } = this.runtime
     const shape = callShape(this.cut, call)
     const { chosen, attention } = await this.#choose(call, shape)
@@ -248,6 +253,7 @@ export class ReplacedAttention {
       const submitted = parts.map((part, index) =>
         guarded(this.runtime, () => {
           const encoder = device.createCommandEncoder({ label: this.node.name })
+          if (index === 0) before?.(encoder)
           if (index === 0 && inward.length > 0) recordDispatches(device, encoder, inward)
           part(encoder)
           if (index === parts.length - 1 && outward.length > 0) recordDispatches(device, encoder, outward)

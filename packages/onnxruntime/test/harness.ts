@@ -45,6 +45,23 @@ export async function createHarness(provider: 'wasm' | 'webgpu' = 'wasm'): Promi
   }
 }
 
+/** Counts runs of onnxruntime-web's sessions until it is disposed of. */
+export function countRuns(ort: typeof OnnxRuntime): { runs: number } & Disposable {
+  const sessions = (ort.InferenceSession as unknown as { readonly prototype: InferenceSession }).prototype
+  const { run } = sessions
+  const count = {
+    runs: 0,
+    [Symbol.dispose]: () => {
+      sessions.run = run
+    },
+  }
+  sessions.run = function (this: InferenceSession, ...args: Parameters<typeof run>) {
+    count.runs++
+    return run.apply(this, args)
+  } as typeof run
+  return count
+}
+
 async function loadOrt(runtime: Runtime, provider: 'wasm' | 'webgpu'): Promise<typeof OnnxRuntime> {
   if (!('document' in globalThis)) {
     const node = await import('../src/node/index.js')

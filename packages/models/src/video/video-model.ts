@@ -24,26 +24,30 @@ export interface RotaryTables {
 /** Rotary tables of a grid: what the model's inputs `rope_cos` and `rope_sin` take. */
 export function rotaryTables({ rope }: Pick<VideoModelConfig, 'rope'>, grid: VideoGrid): RotaryTables {
   const axes = [rope.time, rope.height, rope.width]
-  const tables = axes.map((frequencies, axis) => {
-    const count = grid[axis]!
-    return Array.from({ length: count }, (_, i) =>
-      frequencies.map((frequency, j) => frequency * (j < frequencies.length / 2 ? i : (i + 0.5) / count)),
-    )
-  })
   const angles = axes.reduce((sum, frequencies) => sum + frequencies.length, 0)
-  const [cos, sin] = [new Float32Array(videoTokens(grid) * angles), new Float32Array(videoTokens(grid) * angles)]
-  let at = 0
-  for (const time of tables[0]!) {
-    for (const height of tables[1]!) {
-      for (const width of tables[2]!) {
-        for (const angle of [...time, ...height, ...width]) {
-          cos[at] = Math.cos(angle)
-          sin[at++] = Math.sin(angle)
+  const table = (f: (angle: number) => number) => {
+    // Of each place on an axis; a token has those of its three places.
+    const [times, heights, widths] = axes.map((frequencies, axis) => {
+      const count = grid[axis]!
+      return Array.from({ length: count }, (_, i) =>
+        frequencies.map((frequency, j) => f(frequency * (j < frequencies.length / 2 ? i : (i + 0.5) / count))),
+      )
+    }) as [number[][], number[][], number[][]]
+    const values = new Float32Array(videoTokens(grid) * angles)
+    let at = 0
+    for (const time of times) {
+      for (const height of heights) {
+        for (const width of widths) {
+          for (const part of [time, height, width]) {
+            values.set(part, at)
+            at += part.length
+          }
         }
       }
     }
+    return values
   }
-  return { cos, sin, angles }
+  return { cos: table(Math.cos), sin: table(Math.sin), angles }
 }
 
 /** The shift of the sampling schedule: larger grids spend more steps near noise. */

@@ -1,4 +1,4 @@
-import { type AttentionContext, halvesToFloats, relativeError } from '@sparse-attention/core'
+import { type AttentionContext, guarded, halvesToFloats, relativeError } from '@sparse-attention/core'
 import type { Tensor as OrtTensor } from 'onnxruntime-web'
 import type { BufferPool } from '../buffer-pool.js'
 import { bufferOf, type CapturedPiece, CapturedPieces } from '../captured-step/captured-pieces.js'
@@ -30,6 +30,8 @@ export interface PassCall {
   readonly pool: BufferPool
   readonly signal: AbortSignal | undefined
 }
+
+type Recorder = (encoder: GPUCommandEncoder) => void
 
 interface PassLevel {
   /** As it is without recording. */
@@ -118,20 +120,31 @@ export class CapturedPass {
     this.#feed(call.feeds)
     for (const level of this.#levels) {
       call.signal?.throwIfAborted()
-      await this.#runPiece(level)
-      await this.#attend(level, call)
+      await this.#attend(level, call, await this.#runPiece(level))
     }
   }
 
-  async #attend({ attentions }: PassLevel, { feeds: _, ...told }: PassCall): Promise<void> {
-    for (const attention of attentions) {
+  /** @param before records what the attentions read */
+  async #attend({ attentions }: PassLevel, { feeds: _, ...told }: PassCall, before?: Recorder): Promise<void> {
+    if (attentions.length === 0 && before) this.#submit(before)
+    for (const [index, attention] of attentions.entries()) {
       const call: AttentionCall = {
         ...this.#tensorsOf(attention.cut),
         ...{ ...told, pastLength: 0, cache: undefined, onAttention: undefined },
       }
       const output = bufferOf(this.#pieces.tensors.get(attention.cut.output)!)
-      this.#checks.push(...(await attention.submitInto(call, output)).checks)
+      this.#checks.push(...(await attention.submitInto(call, output, index === 0 ? before : undefined)).checks)
     }
+  }
+
+  #submit(record: Recorder): void {
+    const { runtime } = this.engine
+    const { check } = guarded(runtime, () => {
+      const encoder = runtime.device.createCommandEncoder({ label: 'captured piece' })
+      record(encoder)
+      runtime.device.queue.submit([encoder.finish()])
+    })
+    this.#checks.push(check)
   }
 
   /**
@@ -146,7 +159,7 @@ export class CapturedPass {
     for (const level of this.#levels) {
       call.signal?.throwIfAborted()
       if (level.piece) {
-        await this.#pieces.replay(level.piece)
+        this.#submit(await this.#pieces.replay(level.piece))
         const found = new Map<string, ArrayBuffer>()
         for (const name of level.outputs) {
           const buffer = bufferOf(this.#pieces.tensors.get(name)!)
@@ -175,10 +188,11 @@ export class CapturedPass {
     return Math.ceil(sizeBytes / 4) * 4
   }
 
-  async #runPiece(level: PassLevel): Promise<void> {
-    if (!level.piece) return
-    if (level.recorded) await this.#pieces.replay(level.piece)
-    else await this.#runWithout(level)
+  async #runPiece(level: PassLevel): Promise<Recorder | undefined> {
+    if (!level.piece) return undefined
+    if (level.recorded) return this.#pieces.replay(level.piece)
+    await this.#runWithout(level)
+    return undefined
   }
 
   /** Runs a piece as it is without recording, and brings what it gives to where it is kept. */

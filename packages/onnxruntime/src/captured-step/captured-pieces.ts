@@ -4,6 +4,7 @@ import type { Graph } from '../graph.js'
 import { makeNode, makeValueInfo, modelLike, type NodeProto, serializeModel, tensorTypeOf } from '../onnx.js'
 import { type Engine, outputTypes } from '../ort.js'
 import { pieceModel, type ValueType } from '../piece-model.js'
+import { recordTape, sameTapes, type TapedDispatch, tapeDispatches } from './dispatch-tape.js'
 
 /** A piece whose dispatches onnxruntime-web has recorded. */
 export interface CapturedPiece {
@@ -13,6 +14,8 @@ export interface CapturedPiece {
   readonly feeds: Readonly<Record<string, OrtTensor>>
   readonly outputs: readonly string[]
   readonly copies: readonly Copy[]
+  /** Undefined: it does more than dispatch, and is replayed by onnxruntime-web. */
+  readonly tape: readonly TapedDispatch[] | undefined
 }
 
 /** An output that is another value in another shape. */
@@ -54,8 +57,8 @@ function copiesOf({ nodes, outputs }: Piece): Copy[] {
 }
 
 /**
- * Sessions with fixed shapes. What they compute is recorded by onnxruntime-web once and replayed, and all values between them stay in
- * the same buffers.
+ * Sessions with fixed shapes. What they compute is recorded by onnxruntime-web once, and all values between them stay in the same
+ * buffers. The dispatches of its replay are taped, and from then on recorded into our own encoders, in a third of the time.
  *
  * Every buffer is one that onnxruntime-web has made: it forgets others after the run that binds them (version 1.30).
  */
@@ -120,15 +123,18 @@ export class CapturedPieces {
     this.#sessions.push(session)
     for (const [value, type] of outputTypes(session)) this.types.set(value, type)
     const feeds = Object.fromEntries(inputs.map((input) => [input, this.#tensors.get(input)!]))
-    // The first run binds, the second records, the third replays.
-    for (let run = 0; run < 3; run++) await this.replay({ name, session, feeds, outputs, copies: [] }, true)
+    const run = () => this.#run({ session, feeds, outputs, name }, true)
+    // The first run binds, the second records, the others replay.
+    await run()
+    await run()
+    const tape = await this.#tape(run)
     const reshapes = copies.filter(({ from, to, nodes }) => {
       const renamed = nodes.every(({ opType }) => opType === 'Identity')
       if (renamed) this.#tensors.set(to, this.#tensors.get(from)!)
       return !renamed
     })
     for (const reshape of reshapes) await this.#reshape(piece, reshape, name)
-    return { name, session, feeds, outputs, copies: reshapes }
+    return { name, session, feeds, outputs, copies: reshapes, tape }
   }
 
   /** Memory for a reshaped value, in its shape. */
@@ -142,21 +148,49 @@ export class CapturedPieces {
     for (const [value, type] of outputTypes(session)) this.types.set(value, type)
   }
 
-  async replay({ session, feeds, outputs, copies, name }: CapturedPiece, waits = false): Promise<void> {
+  /**
+   * The dispatches of a replay. Others may use the device meanwhile, and theirs must not be among them: two replays have to give the
+   * same.
+   */
+  async #tape(replay: () => Promise<void>): Promise<readonly TapedDispatch[] | undefined> {
+    const { device } = this.engine.runtime
+    const attempts = 3
+    let before: readonly TapedDispatch[] | undefined
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const tape = await tapeDispatches(device, replay)
+      if (tape && before && sameTapes(tape, before)) return tape
+      before = tape
+    }
+    return undefined
+  }
+
+  /**
+   * Computes a piece from what its inputs hold, by then or when what is returned is submitted.
+   *
+   * @returns what is to be recorded before anything that reads its outputs
+   */
+  async replay(piece: CapturedPiece): Promise<(encoder: GPUCommandEncoder) => void> {
+    const { tape, copies } = piece
+    if (!tape) await this.#run(piece)
+    return (encoder) => {
+      if (tape) recordTape(encoder, tape)
+      for (const { from, to } of copies) {
+        const [source, target] = [bufferOf(this.#tensors.get(from)!), bufferOf(this.#tensors.get(to)!)]
+        encoder.copyBufferToBuffer(source, 0, target, 0, Math.min(source.size, target.size))
+      }
+    }
+  }
+
+  async #run(
+    { session, feeds, outputs, name }: Pick<CapturedPiece, 'session' | 'feeds' | 'outputs' | 'name'>,
+    waits = false,
+  ): Promise<void> {
     const results = await this.#capturing.run(session, feeds, outputs, name, waits)
     for (const [value, tensor] of Object.entries(results)) {
       // The same buffer every time; what is new is a handle of it.
       if (this.#tensors.has(value)) tensor.dispose()
       else this.#tensors.set(value, tensor)
     }
-    if (copies.length === 0) return
-    const { device } = this.engine.runtime
-    const encoder = device.createCommandEncoder({ label: `reshape after ${name}` })
-    for (const { from, to } of copies) {
-      const [source, target] = [bufferOf(this.#tensors.get(from)!), bufferOf(this.#tensors.get(to)!)]
-      encoder.copyBufferToBuffer(source, 0, target, 0, Math.min(source.size, target.size))
-    }
-    device.queue.submit([encoder.finish()])
   }
 
   async dispose(): Promise<void> {

@@ -113,23 +113,21 @@ export class CapturedStep {
     const checks: Promise<void>[] = []
     for (const { piece, name, attentions } of this.#levels) {
       signal?.throwIfAborted()
-      if (piece) {
-        await this.#pieces.replay(piece)
-        clock?.endPiece()
-      }
-      if (attentions.length === 0) continue
+      const recordPiece = piece && (await this.#pieces.replay(piece))
       const compiled = await Promise.all(
         attentions.map(({ replaced, q }) => replaced.forStep(q, cache(replaced.node.layer), method)),
       )
       const submitted = guarded(this.#runtime, () => {
-        const encoder = device.createCommandEncoder({ label: `attention after ${name}` })
+        const encoder = device.createCommandEncoder({ label: name })
+        recordPiece?.(encoder)
+        if (piece) clock?.endPiece()
         for (const [i, { replaced, ...tensors }] of attentions.entries()) {
           replaced.encodeStep(encoder, compiled[i]!, tensors, cache(replaced.node.layer))
         }
         device.queue.submit([encoder.finish()])
       })
       checks.push(submitted.check)
-      clock?.endAttentions()
+      if (attentions.length > 0) clock?.endAttentions()
     }
     const logits = await this.#readLogits()
     await Promise.all(checks)

@@ -23,12 +23,30 @@ export async function sampleFlow(evaluate: Evaluate, options: CheckedSampling): 
     }
     const conditional = await at('conditional')
     const unconditional = guidance === 1 ? conditional : await at('unconditional')
-    const change = times[step + 1]! - times[step]!
-    for (let i = 0; i < count; i++) {
-      const velocity = unconditional[i]! + guidance * (conditional[i]! - unconditional[i]!)
-      latents[i]! += change * velocity
-    }
+    move(latents, { conditional, unconditional, guidance, change: times[step + 1]! - times[step]! })
     await onStep?.({ step, steps, time: times[step + 1]!, latents: latents.slice() })
   }
   return latents
+}
+
+/** One step of Euler's rule. Of its own, since engines optimise a loop in an asynchronous function late or not at all. */
+function move(
+  latents: Float32Array,
+  {
+    conditional,
+    unconditional,
+    guidance,
+    change,
+  }: {
+    readonly conditional: Float32Array
+    readonly unconditional: Float32Array
+    readonly guidance: number
+    /** Of time. */
+    readonly change: number
+  },
+): void {
+  for (let i = 0; i < latents.length; i++) {
+    const velocity = unconditional[i]! + guidance * (conditional[i]! - unconditional[i]!)
+    latents[i]! += change * velocity
+  }
 }
