@@ -52,6 +52,13 @@ export interface ModelRunOptions {
 const capturedTolerance = 1e-3
 
 /** A call, and the recorded pass that runs it. */
+/** An output on the CPU. */
+interface ModelOutput {
+  readonly type: string
+  readonly dims: readonly number[]
+  readonly values: Float32Array
+}
+
 interface RecordedCall {
   readonly pass: CapturedPass
   readonly call: PassCall
@@ -259,26 +266,27 @@ export class AttentionModel implements AsyncDisposable {
     }
     const { passes } = this.#model.sampling
     const recorded = checked.capture && !onAttention ? passes : undefined
-    return this.#enqueue(async () => {
+    const { output: coming, ...told } = await this.#enqueue(async () => {
       const ready = recorded && (await this.#recorded(recorded, feeds, options, output))
       let submitted = 0
       const onSubmitted = () => {
         submitted = performance.now()
       }
       const start = performance.now()
-      const velocity = await (ready
-        ? this.#runRecorded(ready, onSubmitted)
-        : this.#runForOutput(output, feeds, options, onSubmitted))
-      onPass?.({
-        ...{ step, branch, captured: ready !== undefined },
-        ...{ hostMs: submitted - start, waitMs: performance.now() - submitted },
-      })
-      if (velocity.type === 'float32' && velocity.dims.join() === shape.join()) return velocity.values
-      throw new SparseAttentionError('INVALID_SHAPE', {
-        message: `The output '${output}' is ${velocity.type} [${velocity.dims}].`,
-        fix: `It must be a velocity, float32 [${shape}]: name another output, or sample with a loop of your own around run.`,
-        where: output,
-      })
+      // Of a recorded pass the output is not waited for here: the next one may be handed to the GPU meanwhile.
+      const given = ready
+        ? await this.#runRecorded(ready, onSubmitted)
+        : { output: await this.#runForOutput(output, feeds, options, onSubmitted) }
+      return { ...given, captured: ready !== undefined, hostMs: submitted - start, submitted }
+    })
+    const velocity = await coming
+    const { captured, hostMs, submitted } = told
+    onPass?.({ step, branch, captured, hostMs, waitMs: performance.now() - submitted })
+    if (velocity.type === 'float32' && velocity.dims.join() === shape.join()) return velocity.values
+    throw new SparseAttentionError('INVALID_SHAPE', {
+      message: `The output '${output}' is ${velocity.type} [${velocity.dims}].`,
+      fix: `It must be a velocity, float32 [${shape}]: name another output, or sample with a loop of your own around run.`,
+      where: output,
     })
   }
 
@@ -287,7 +295,7 @@ export class AttentionModel implements AsyncDisposable {
     feeds: Readonly<Record<string, Tensor>>,
     options: ModelRunOptions,
     onSubmitted: () => void,
-  ): Promise<{ type: string; dims: readonly number[]; values: Float32Array }> {
+  ): Promise<ModelOutput> {
     const tensor = (await this.#run(feeds, options, { onSubmitted }))[output]!
     try {
       return { type: tensor.type, dims: tensor.dims, values: (await tensor.getData()) as Float32Array }
@@ -324,10 +332,10 @@ export class AttentionModel implements AsyncDisposable {
   async #runRecorded(
     { pass, call }: RecordedCall,
     onSubmitted: () => void,
-  ): Promise<{ type: string; dims: readonly number[]; values: Float32Array }> {
-    await pass.submit(call)
+  ): Promise<{ readonly output: Promise<ModelOutput> }> {
+    const { output } = await pass.submit(call)
     onSubmitted()
-    return { type: 'float32', ...(await pass.read()) }
+    return { output: output.then((given) => ({ type: 'float32', ...given })) }
   }
 
   /** Reads tokens behind those of a cache; see `LanguageRunner`. */

@@ -62,6 +62,27 @@ test('recorded passes give the video of others, read back the velocity alone and
   }
 })
 
+test('the second branch is handed to the GPU before the first is there', async () => {
+  await using model = await load()
+  const first = await sample(model)
+  const { mapAsync } = GPUBuffer.prototype
+  const waiting: (() => void)[] = []
+  // A read-back is there when the other one of its step was asked for too.
+  GPUBuffer.prototype.mapAsync = async function (...args) {
+    await mapAsync.apply(this, args)
+    await new Promise<void>((resolve) => {
+      waiting.push(resolve)
+      if (waiting.length === 2) for (const each of waiting.splice(0)) each()
+    })
+    return undefined
+  }
+  try {
+    expect((await sample(model)).video).toEqual(first.video)
+  } finally {
+    GPUBuffer.prototype.mapAsync = mapAsync
+  }
+})
+
 test('another shape is recorded anew, a look or a feed on the GPU runs as without, and an abort leaves it usable', async () => {
   await using model = await load()
   const { video } = await sample(model)

@@ -31,6 +31,11 @@ export interface PassCall {
   readonly signal: AbortSignal | undefined
 }
 
+export interface PassOutput {
+  readonly values: Float32Array<ArrayBuffer>
+  readonly dims: readonly number[]
+}
+
 type Recorder = (encoder: GPUCommandEncoder) => void
 
 interface PassLevel {
@@ -53,8 +58,6 @@ export class CapturedPass {
   readonly #pieces: CapturedPieces
   /** What the inputs hold. */
   readonly #fed = new Map<string, OrtTensor>()
-  /** Of the pass that was submitted last. */
-  readonly #checks: Promise<void>[] = []
 
   private constructor(
     private readonly engine: Engine,
@@ -114,37 +117,48 @@ export class CapturedPass {
     }
   }
 
-  /** Hands a pass to the GPU. Nothing is waited for; what the output holds is read with `read`. */
-  async submit(call: PassCall): Promise<void> {
-    this.#checks.length = 0
+  /**
+   * Hands a pass to the GPU, and waits for nothing. Another may be handed to it before the output of this one is there.
+   *
+   * @returns the output, which rejects with what the GPU refused
+   */
+  async submit(call: PassCall): Promise<{ readonly output: Promise<PassOutput> }> {
+    const checks: Promise<void>[] = []
     this.#feed(call.feeds)
     for (const level of this.#levels) {
       call.signal?.throwIfAborted()
-      await this.#attend(level, call, await this.#runPiece(level))
+      checks.push(...(await this.#attend(level, call, await this.#runPiece(level))))
     }
+    return { output: this.#read(checks) }
   }
 
   /** @param before records what the attentions read */
-  async #attend({ attentions }: PassLevel, { feeds: _, ...told }: PassCall, before?: Recorder): Promise<void> {
-    if (attentions.length === 0 && before) this.#submit(before)
+  async #attend(
+    { attentions }: PassLevel,
+    { feeds: _, ...told }: PassCall,
+    before: Recorder | undefined,
+  ): Promise<Promise<void>[]> {
+    if (attentions.length === 0) return before ? [this.#submit(before)] : []
+    const checks: Promise<void>[] = []
     for (const [index, attention] of attentions.entries()) {
       const call: AttentionCall = {
         ...this.#tensorsOf(attention.cut),
         ...{ ...told, pastLength: 0, cache: undefined, onAttention: undefined },
       }
       const output = bufferOf(this.#pieces.tensors.get(attention.cut.output)!)
-      this.#checks.push(...(await attention.submitInto(call, output, index === 0 ? before : undefined)).checks)
+      checks.push(...(await attention.submitInto(call, output, index === 0 ? before : undefined)).checks)
     }
+    return checks
   }
 
-  #submit(record: Recorder): void {
+  /** Rejects when the GPU refuses it. */
+  #submit(record: Recorder): Promise<void> {
     const { runtime } = this.engine
-    const { check } = guarded(runtime, () => {
+    return guarded(runtime, () => {
       const encoder = runtime.device.createCommandEncoder({ label: 'captured piece' })
       record(encoder)
       runtime.device.queue.submit([encoder.finish()])
-    })
-    this.#checks.push(check)
+    }).check
   }
 
   /**
@@ -159,7 +173,7 @@ export class CapturedPass {
     for (const level of this.#levels) {
       call.signal?.throwIfAborted()
       if (level.piece) {
-        this.#submit(await this.#pieces.replay(level.piece))
+        await this.#submit(await this.#pieces.replay(level.piece))
         const found = new Map<string, ArrayBuffer>()
         for (const name of level.outputs) {
           const buffer = bufferOf(this.#pieces.tensors.get(name)!)
@@ -176,9 +190,8 @@ export class CapturedPass {
           if (relativeError(floats(bytes), floats(expected)) > tolerance) level.recorded = false
         }
       }
-      await this.#attend(level, call)
+      await Promise.all(await this.#attend(level, call, undefined))
     }
-    await Promise.all(this.#checks.splice(0))
     return this.#levels.flatMap(({ recorded, loaded }) => (recorded ? [] : loaded.name))
   }
 
@@ -214,13 +227,13 @@ export class CapturedPass {
     for (const tensor of Object.values(results)) tensor.dispose()
   }
 
-  /** The output of the last pass, and its dims. @throws what the GPU refused of that pass */
-  async read(): Promise<{ readonly values: Float32Array<ArrayBuffer>; readonly dims: readonly number[] }> {
+  /** The output of what was submitted last. */
+  async #read(checks: readonly Promise<void>[]): Promise<PassOutput> {
     const tensor = this.#pieces.tensors.get(this.output)!
     const { dims } = tensor
     const sizeBytes = dims.reduce((product, dim) => product * dim, 4)
     const bytes = await this.engine.runtime.readBytes({ buffer: bufferOf(tensor), offsetBytes: 0, sizeBytes })
-    await Promise.all(this.#checks)
+    await Promise.all(checks)
     return { values: new Float32Array(bytes), dims }
   }
 

@@ -40,7 +40,7 @@ export interface SampleOptions {
   readonly signal?: AbortSignal
   /**
    * Called in place of each evaluation of the model, which it may run, or answer itself: with that of an earlier step, as a step
-   * cache does. Attentions see only what is run.
+   * cache does. Attentions see only what is run. Both branches of a step are asked for at once, the conditional one first.
    */
   readonly onEvaluation?: (evaluation: Evaluation, evaluate: () => Promise<Float32Array>) => Promise<Float32Array>
   /** After each step, and awaited. */
@@ -65,7 +65,10 @@ export interface SamplePass extends Required<Pick<AttentionContext, 'step' | 'br
   readonly captured: boolean
   /** From the call until everything was handed to the GPU, or computed, in milliseconds. */
   readonly hostMs: number
-  /** From then until the velocity was on the CPU: what the GPU still had to do, and the read-back. */
+  /**
+   * From then until the velocity was on the CPU: what the GPU still had to do, and the read-back. Of a recorded pass the other branch is
+   * handed to the GPU meanwhile.
+   */
   readonly waitMs: number
 }
 

@@ -17,16 +17,30 @@ export async function sampleFlow(evaluate: Evaluate, options: CheckedSampling): 
   const latents = options.noise ? Float32Array.from(options.noise) : gaussianNoise(seed, count)
   for (let step = 0; step < steps; step++) {
     signal?.throwIfAborted()
-    const at = (branch: Evaluation['branch']) => {
+    const at = async (branch: Evaluation['branch']) => {
       const evaluation = { latents, time: times[step]!, step, steps, branch }
       return onEvaluation ? onEvaluation(evaluation, () => evaluate(evaluation)) : evaluate(evaluation)
     }
-    const conditional = await at('conditional')
-    const unconditional = guidance === 1 ? conditional : await at('unconditional')
-    move(latents, { conditional, unconditional, guidance, change: times[step + 1]! - times[step]! })
+    // Of recorded passes the second is handed to the GPU while it computes the first.
+    const [conditional, unconditional] = await settled([
+      at('conditional'),
+      ...(guidance === 1 ? [] : [at('unconditional')]),
+    ])
+    move(latents, {
+      conditional: conditional!,
+      unconditional: unconditional ?? conditional!,
+      guidance,
+      change: times[step + 1]! - times[step]!,
+    })
     await onStep?.({ step, steps, time: times[step + 1]!, latents: latents.slice() })
   }
   return latents
+}
+
+/** All results, or the first failure, when nothing is under way any more. */
+async function settled<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(work)
+  return Promise.all(work)
 }
 
 /** One step of Euler's rule. Of its own, since engines optimise a loop in an asynchronous function late or not at all. */
