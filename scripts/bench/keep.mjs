@@ -21,7 +21,8 @@ function field(value) {
 
 const report = JSON.parse(await readFile(from, 'utf8'), short)
 for (const run of [report, ...(report.parts ?? [])]) {
-  run.command = run.command?.replace(/ --out \S+/, (out) => ` --out results/${out.split('/').at(-1).trim()}`)
+  if (run.command)
+    run.command = run.command.replace(/ --out \S+/, (out) => ` --out results/${out.split('/').at(-1).trim()}`)
 }
 if (report.written) report.written = report.written.map((path) => `results/${path.split('/').slice(-2).join('/')}`)
 const fields = Object.entries(report).map(([name, value]) => `${JSON.stringify(name)}: ${field(value)}`)
