@@ -83,6 +83,16 @@ test('the second branch is handed to the GPU before the first is there', async (
   }
 })
 
+test('videos made at the same time are what each is alone', async () => {
+  await using model = await load()
+  const seeds = [{ seed: 3 }, { seed: 4 }]
+  const alone: unknown[] = []
+  for (const each of seeds) alone.push((await sample(model, each)).video)
+  const together = await Promise.all(seeds.map((each) => sample(model, each)))
+  expect(together.map(({ video }) => video)).toEqual(alone)
+  expect(together.flatMap(({ captured }) => captured)).toEqual(new Array(12).fill(true))
+})
+
 test('another shape is recorded anew, a look or a feed on the GPU runs as without, and an abort leaves it usable', async () => {
   await using model = await load()
   const { video } = await sample(model)

@@ -2,9 +2,12 @@
 export interface HostTimes {
   /** The pieces were replayed, as `captureSteps` had recorded them. */
   readonly captured: boolean
-  /** ms of each piece of onnxruntime-web, in order, until it is handed to the GPU, or computed. */
+  /** ms of each piece of onnxruntime-web, in order, until it is recorded or handed to the GPU, or computed. */
   readonly piecesMs: readonly number[]
-  /** ms of the attentions behind each piece that has some, appending included, until they are handed to the GPU. */
+  /**
+   * ms of the attentions behind each piece that has some, appending included, until they are handed to the GPU, and with them the piece
+   * where that was only recorded.
+   */
   readonly attentionsMs: readonly number[]
   /** ms from there until the logits are here: what the GPU still has to do, and reading them. */
   readonly logitsMs: number
