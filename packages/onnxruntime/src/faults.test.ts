@@ -129,7 +129,8 @@ describe('a signal stops', () => {
       for (let at = 1; at <= whole.looks(); at++) {
         const { signal, looks } = stopAt(at)
         await expect(work.run(signal), `look ${at}`).rejects.toThrow(`stopped at look ${at}`)
-        expect(looks()).toBe(at)
+        // The other branch of a video's step is under way: it looks once, and stops too.
+        expect(looks() - at).toBeLessThanOrEqual(name === 'a video' ? 1 : 0)
         expect(buffers.live, `look ${at} of ${whole.looks()}`).toBeLessThanOrEqual(live)
       }
       expect(await work.run()).toEqual(expected)
