@@ -2,7 +2,7 @@ import { type AttentionContext, type Runtime, relativeError, SparseAttentionErro
 import type { Tensor } from 'onnxruntime-web'
 import type { AttentionNode } from './attention-node.js'
 import { BufferPool } from './buffer-pool.js'
-import type { CapturedPass, PassCall } from './captured-pass/captured-pass.js'
+import type { CapturedPass, PassCall, PassOutput } from './captured-pass/captured-pass.js'
 import type { CapturedPasses } from './captured-pass/captured-passes.js'
 import type { CapturedStep } from './captured-step/captured-step.js'
 import { reasonOf, rethrowUnrelated } from './errors.js'
@@ -52,13 +52,6 @@ export interface ModelRunOptions {
 const capturedTolerance = 1e-3
 
 /** A call, and the recorded pass that runs it. */
-/** An output on the CPU. */
-interface ModelOutput {
-  readonly type: string
-  readonly dims: readonly number[]
-  readonly values: Float32Array
-}
-
 interface RecordedCall {
   readonly pass: CapturedPass
   readonly call: PassCall
@@ -266,7 +259,12 @@ export class AttentionModel implements AsyncDisposable {
     }
     const { passes } = this.#model.sampling
     const recorded = checked.capture && !onAttention ? passes : undefined
-    const { output: coming, ...told } = await this.#enqueue(async () => {
+    const {
+      output: coming,
+      captured,
+      hostMs,
+      submitted,
+    } = await this.#enqueue(async () => {
       const ready = recorded && (await this.#recorded(recorded, feeds, options, output))
       let submitted = 0
       const onSubmitted = () => {
@@ -280,7 +278,6 @@ export class AttentionModel implements AsyncDisposable {
       return { ...given, captured: ready !== undefined, hostMs: submitted - start, submitted }
     })
     const velocity = await coming
-    const { captured, hostMs, submitted } = told
     onPass?.({ step, branch, captured, hostMs, waitMs: performance.now() - submitted })
     if (velocity.type === 'float32' && velocity.dims.join() === shape.join()) return velocity.values
     throw new SparseAttentionError('INVALID_SHAPE', {
@@ -295,7 +292,7 @@ export class AttentionModel implements AsyncDisposable {
     feeds: Readonly<Record<string, Tensor>>,
     options: ModelRunOptions,
     onSubmitted: () => void,
-  ): Promise<ModelOutput> {
+  ): Promise<PassOutput> {
     const tensor = (await this.#run(feeds, options, { onSubmitted }))[output]!
     try {
       return { type: tensor.type, dims: tensor.dims, values: (await tensor.getData()) as Float32Array }
@@ -332,10 +329,10 @@ export class AttentionModel implements AsyncDisposable {
   async #runRecorded(
     { pass, call }: RecordedCall,
     onSubmitted: () => void,
-  ): Promise<{ readonly output: Promise<ModelOutput> }> {
-    const { output } = await pass.submit(call)
+  ): Promise<{ readonly output: Promise<PassOutput> }> {
+    const handed = await pass.submit(call)
     onSubmitted()
-    return { output: output.then((given) => ({ type: 'float32', ...given })) }
+    return handed
   }
 
   /** Reads tokens behind those of a cache; see `LanguageRunner`. */

@@ -6,7 +6,6 @@ import {
   type ContiguousKVCache,
   type Dispatch,
   type DType,
-  guarded,
   type KVCache,
   type PagedKVCache,
   type Plan,
@@ -25,6 +24,7 @@ import type { CutAttention } from './cut.js'
 import { cannotCut } from './errors.js'
 import type { HostFacts } from './host-check.js'
 import type { ModelState } from './model-state.js'
+import { type Recorder, submit } from './submit.js'
 
 /** One method, or one for calls of many tokens and another for calls of one token. */
 export type AttentionMethod =
@@ -240,9 +240,10 @@ export class ReplacedAttention {
   async submitInto(
     call: AttentionCall,
     buffer: GPUBuffer,
-    before?: (encoder: GPUCommandEncoder) => void,
+    before?: Recorder,
   ): Promise<{ readonly checks: readonly Promise<void>[] }> {
-    const { device } = this.runtime
+    const { runtime } = this
+    const { device } = runtime
     const shape = callShape(this.cut, call)
     const { chosen, attention } = await this.#choose(call, shape)
     const memory = new Leases(call.pool)
@@ -250,17 +251,15 @@ export class ReplacedAttention {
       const { q, k, v, out, lse, inward, outward } = await this.#arrange(call, shape, buffer, memory)
       const { context, state } = this.#told(call, chosen, attention)
       const { parts } = attention.encodeParts({ q, k, v, out, lse, context, ...(state && { state }) })
-      const submitted = parts.map((part, index) =>
-        guarded(this.runtime, () => {
-          const encoder = device.createCommandEncoder({ label: this.node.name })
+      const checks = parts.map((part, index) =>
+        submit(runtime, this.node.name, (encoder) => {
           if (index === 0) before?.(encoder)
           if (index === 0 && inward.length > 0) recordDispatches(device, encoder, inward)
           part(encoder)
           if (index === parts.length - 1 && outward.length > 0) recordDispatches(device, encoder, outward)
-          device.queue.submit([encoder.finish()])
         }),
       )
-      return { checks: submitted.map(({ check }) => check) }
+      return { checks }
     } finally {
       memory.end()
     }
@@ -368,22 +367,16 @@ export class ReplacedAttention {
   /** Rejects when the GPU refuses it. */
   #submit(dispatches: readonly Dispatch[]): Promise<void> | undefined {
     if (dispatches.length === 0) return undefined
-    const { device } = this.runtime
-    return guarded(this.runtime, () => {
-      const encoder = device.createCommandEncoder({ label: `convert for ${this.node.name}` })
-      recordDispatches(device, encoder, dispatches)
-      device.queue.submit([encoder.finish()])
-    }).check
+    const { runtime } = this
+    return submit(runtime, `convert for ${this.node.name}`, (encoder) =>
+      recordDispatches(runtime.device, encoder, dispatches),
+    )
   }
 
   /** Puts new keys and values behind those held. Rejects when the GPU refuses it. */
   #append(cache: KVCache, k: Tensor, v: Tensor): Promise<void> {
-    const { device } = this.runtime
-    return guarded(this.runtime, () => {
-      const encoder = device.createCommandEncoder({ label: `append to the KV cache of ${this.node.name}` })
-      cache.append(encoder, k, v)
-      device.queue.submit([encoder.finish()])
-    }).check
+    const label = `append to the KV cache of ${this.node.name}`
+    return submit(this.runtime, label, (encoder) => cache.append(encoder, k, v))
   }
 
   /** The tensor's buffer; what lies on the CPU is uploaded. */

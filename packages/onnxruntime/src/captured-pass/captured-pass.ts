@@ -1,4 +1,4 @@
-import { type AttentionContext, guarded, halvesToFloats, relativeError } from '@sparse-attention/core'
+import { type AttentionContext, halvesToFloats, relativeError } from '@sparse-attention/core'
 import type { Tensor as OrtTensor } from 'onnxruntime-web'
 import type { BufferPool } from '../buffer-pool.js'
 import { bufferOf, type CapturedPiece, CapturedPieces } from '../captured-step/captured-pieces.js'
@@ -10,6 +10,7 @@ import type { ModelState } from '../model-state.js'
 import { DataType, elemTypeOf, makeValueInfo } from '../onnx.js'
 import type { Engine } from '../ort.js'
 import type { AttentionCall, AttentionMethod, ReplacedAttention } from '../replaced-attention.js'
+import { type Recorder, submit } from '../submit.js'
 
 /** A model, cut and loaded, before its shapes are known. */
 export interface CapturableGraph {
@@ -31,12 +32,12 @@ export interface PassCall {
   readonly signal: AbortSignal | undefined
 }
 
+/** An output on the CPU. */
 export interface PassOutput {
-  readonly values: Float32Array<ArrayBuffer>
+  readonly type: string
   readonly dims: readonly number[]
+  readonly values: Float32Array
 }
-
-type Recorder = (encoder: GPUCommandEncoder) => void
 
 interface PassLevel {
   /** As it is without recording. */
@@ -138,7 +139,7 @@ export class CapturedPass {
     { feeds: _, ...told }: PassCall,
     before: Recorder | undefined,
   ): Promise<Promise<void>[]> {
-    if (attentions.length === 0) return before ? [this.#submit(before)] : []
+    if (attentions.length === 0) return before ? [submit(this.engine.runtime, 'captured piece', before)] : []
     const checks: Promise<void>[] = []
     for (const [index, attention] of attentions.entries()) {
       const call: AttentionCall = {
@@ -149,16 +150,6 @@ export class CapturedPass {
       checks.push(...(await attention.submitInto(call, output, index === 0 ? before : undefined)).checks)
     }
     return checks
-  }
-
-  /** Rejects when the GPU refuses it. */
-  #submit(record: Recorder): Promise<void> {
-    const { runtime } = this.engine
-    return guarded(runtime, () => {
-      const encoder = runtime.device.createCommandEncoder({ label: 'captured piece' })
-      record(encoder)
-      runtime.device.queue.submit([encoder.finish()])
-    }).check
   }
 
   /**
@@ -173,7 +164,7 @@ export class CapturedPass {
     for (const level of this.#levels) {
       call.signal?.throwIfAborted()
       if (level.piece) {
-        await this.#submit(await this.#pieces.replay(level.piece))
+        await submit(runtime, 'captured piece', await this.#pieces.replay(level.piece))
         const found = new Map<string, ArrayBuffer>()
         for (const name of level.outputs) {
           const buffer = bufferOf(this.#pieces.tensors.get(name)!)
@@ -230,11 +221,11 @@ export class CapturedPass {
   /** The output of what was submitted last. */
   async #read(checks: readonly Promise<void>[]): Promise<PassOutput> {
     const tensor = this.#pieces.tensors.get(this.output)!
-    const { dims } = tensor
+    const { type, dims } = tensor
     const sizeBytes = dims.reduce((product, dim) => product * dim, 4)
     const bytes = await this.engine.runtime.readBytes({ buffer: bufferOf(tensor), offsetBytes: 0, sizeBytes })
     await Promise.all(checks)
-    return { values: new Float32Array(bytes), dims }
+    return { type, dims, values: new Float32Array(bytes) }
   }
 
   /** What was fed may be changed by its owner from here on. */

@@ -4,6 +4,7 @@ import type { Graph } from '../graph.js'
 import { makeNode, makeValueInfo, modelLike, type NodeProto, serializeModel, tensorTypeOf } from '../onnx.js'
 import { type Engine, outputTypes } from '../ort.js'
 import { pieceModel, type ValueType } from '../piece-model.js'
+import type { Recorder } from '../submit.js'
 import { recordTape, sameTapes, type TapedDispatch, tapeDispatches } from './dispatch-tape.js'
 
 /** A piece whose dispatches onnxruntime-web has recorded. */
@@ -169,7 +170,7 @@ export class CapturedPieces {
    *
    * @returns what is to be recorded before anything that reads its outputs
    */
-  async replay(piece: CapturedPiece): Promise<(encoder: GPUCommandEncoder) => void> {
+  async replay(piece: CapturedPiece): Promise<Recorder> {
     const { tape, copies } = piece
     if (!tape) await this.#run(piece)
     return (encoder) => {

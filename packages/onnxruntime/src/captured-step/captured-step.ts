@@ -2,7 +2,6 @@ import {
   allocateBuffer,
   bytesPerElement,
   type DType,
-  guarded,
   halvesToFloats,
   type KVCache,
   type Runtime,
@@ -18,6 +17,7 @@ import type { Graph } from '../graph.js'
 import { DataType } from '../onnx.js'
 import type { Engine } from '../ort.js'
 import { type AttentionMethod, dtypeOf, type ReplacedAttention } from '../replaced-attention.js'
+import { submit } from '../submit.js'
 import { bufferOf, type CapturedPiece, CapturedPieces } from './captured-pieces.js'
 import { type FixedGraph, pastLengthInput } from './fixed-graph.js'
 
@@ -117,16 +117,14 @@ export class CapturedStep {
       const compiled = await Promise.all(
         attentions.map(({ replaced, q }) => replaced.forStep(q, cache(replaced.node.layer), method)),
       )
-      const submitted = guarded(this.#runtime, () => {
-        const encoder = device.createCommandEncoder({ label: name })
+      const check = submit(this.#runtime, name, (encoder) => {
         recordPiece?.(encoder)
         if (piece) clock?.endPiece()
         for (const [i, { replaced, ...tensors }] of attentions.entries()) {
           replaced.encodeStep(encoder, compiled[i]!, tensors, cache(replaced.node.layer))
         }
-        device.queue.submit([encoder.finish()])
       })
-      checks.push(submitted.check)
+      checks.push(check)
       if (attentions.length > 0) clock?.endAttentions()
     }
     const logits = await this.#readLogits()

@@ -22,16 +22,14 @@ export async function sampleFlow(evaluate: Evaluate, options: CheckedSampling): 
       return onEvaluation ? onEvaluation(evaluation, () => evaluate(evaluation)) : evaluate(evaluation)
     }
     // Of recorded passes the second is handed to the GPU while it computes the first.
-    const [conditional, unconditional] = await settled([
-      at('conditional'),
-      ...(guidance === 1 ? [] : [at('unconditional')]),
-    ])
-    move(latents, {
-      conditional: conditional!,
-      unconditional: unconditional ?? conditional!,
-      guidance,
-      change: times[step + 1]! - times[step]!,
-    })
+    const branches = guidance === 1 ? (['conditional'] as const) : (['conditional', 'unconditional'] as const)
+    const velocities = await settled(branches.map(at))
+    const [conditional, unconditional = conditional] = velocities as [Float32Array, Float32Array?]
+    const change = times[step + 1]! - times[step]!
+    for (let i = 0; i < count; i++) {
+      const velocity = unconditional[i]! + guidance * (conditional[i]! - unconditional[i]!)
+      latents[i]! += change * velocity
+    }
     await onStep?.({ step, steps, time: times[step + 1]!, latents: latents.slice() })
   }
   return latents
@@ -41,26 +39,4 @@ export async function sampleFlow(evaluate: Evaluate, options: CheckedSampling): 
 async function settled<T>(work: readonly Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(work)
   return Promise.all(work)
-}
-
-/** One step of Euler's rule. Of its own, since engines optimise a loop in an asynchronous function late or not at all. */
-function move(
-  latents: Float32Array,
-  {
-    conditional,
-    unconditional,
-    guidance,
-    change,
-  }: {
-    readonly conditional: Float32Array
-    readonly unconditional: Float32Array
-    readonly guidance: number
-    /** Of time. */
-    readonly change: number
-  },
-): void {
-  for (let i = 0; i < latents.length; i++) {
-    const velocity = unconditional[i]! + guidance * (conditional[i]! - unconditional[i]!)
-    latents[i]! += change * velocity
-  }
 }
